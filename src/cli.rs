@@ -1,0 +1,1 @@
+//! Command lines: arguments in, exit code out.

@@ -1,0 +1,1 @@
+//! Apply: a layer stream in, an EROFS layer out.

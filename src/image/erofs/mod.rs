@@ -1,0 +1,1 @@
+//! EROFS images, image layout v1.

@@ -1,0 +1,1 @@
+//! System calls that no library offers safely. The only room with `unsafe`.
