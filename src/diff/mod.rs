@@ -1,1 +1,7 @@
-//! Apply: a layer stream in, an EROFS layer out.
+//! Apply: a layer blob of containerd's content store in, an EROFS layer out.
+
+mod chunk;
+mod content;
+mod media;
+mod pass;
+mod turns;

@@ -1,1 +1,4 @@
 //! System calls that no library offers safely. The only room with `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod writeback;
