@@ -124,3 +124,13 @@ impl Tree {
         &self.inodes[id.0 as usize]
     }
 }
+
+/// Where file data goes while a layer is read: an append-only area of whole blocks.
+pub trait BlockSink {
+    /// The image block that the next appended byte falls into when the area is block-aligned.
+    fn next_block(&self) -> u32;
+    /// Appends bytes of the current file.
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+    /// Fills the current block with zeros, so that the next byte starts a block.
+    fn align(&mut self) -> std::io::Result<()>;
+}

@@ -1,0 +1,321 @@
+//! Puts the members of an archive into a tree, one after the other; the last one to name a path
+//! wins. The rules are those of `docs/tar-semantics.md`.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::acl;
+use super::error::{Breach, Fault, Name, Quantity, Refusal};
+use super::limits::{INODE_COST, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS};
+use super::member::{Kind, Member};
+use super::names::{Target, split_last};
+use super::resolve::{self, child, is_whiteout};
+use super::xattr;
+use super::{Layer, XATTR_IMPLICIT, XATTR_OPAQUE};
+use crate::image::tree::{
+    DeviceNumber, Directory, Extent, FileData, Inode, InodeId, Metadata, Node, Timestamp, Tree,
+};
+
+/// A tree that grows.
+#[derive(Debug)]
+pub(super) struct Assembly<'l> {
+    limits: &'l Limits,
+    tree: Tree,
+    root_is_named: bool,
+    entries: u64,
+    metadata_bytes: u64,
+    last_directory: Option<KnownDirectory>,
+}
+
+/// A directory whose path was resolved, kept because the next entry is mostly in it too.
+#[derive(Debug)]
+struct KnownDirectory {
+    /// The path in normal form, as members write it.
+    path: Vec<u8>,
+    place: Located,
+}
+
+/// A directory and how long its path is.
+#[derive(Clone, Copy, Debug)]
+struct Located {
+    id: InodeId,
+    /// Bytes of its path from the root, a slash before each name.
+    length: usize,
+}
+
+impl<'l> Assembly<'l> {
+    /// Starts with a root that no entry named.
+    pub(super) fn new(limits: &'l Limits) -> Self {
+        Self {
+            limits,
+            tree: Tree { inodes: vec![implicit_directory()] },
+            root_is_named: false,
+            entries: 0,
+            metadata_bytes: 0,
+            last_directory: None,
+        }
+    }
+
+    /// Counts one more member.
+    pub(super) fn count_entry(&mut self) -> Result<(), Fault> {
+        self.entries += 1;
+        Ok(Quantity::Entries.check(self.entries, self.limits.max_entries)?)
+    }
+
+    /// The finished layer.
+    pub(super) fn into_layer(self) -> Layer {
+        let root = self.root_is_named.then(|| self.tree.inode(Tree::ROOT).metadata.clone());
+        Layer { tree: self.tree, root, entries: self.entries }
+    }
+
+    /// Puts a member where its path leads. `data` is what became of its data if it is a file.
+    pub(super) fn add(
+        &mut self,
+        target: Target<'_>,
+        member: &mut Member,
+        data: FileData,
+    ) -> Result<(), Fault> {
+        match target {
+            Target::Aufs => Ok(()),
+            Target::Root => self.name_root(member),
+            Target::Opaque { directory } => self.make_opaque(directory),
+            Target::Whiteout { directory, name } => self.white_out(directory, name, member),
+            Target::Entry { directory, name } => self.place(directory, name, member, data),
+        }
+    }
+
+    /// Only a directory can be the root; other types are passed over, as containerd does.
+    fn name_root(&mut self, member: &mut Member) -> Result<(), Fault> {
+        if !matches!(member.kind, Kind::Directory) {
+            return Ok(());
+        }
+        self.root_is_named = true;
+        self.take_over(Tree::ROOT, member)
+    }
+
+    fn make_opaque(&mut self, directory: &[u8]) -> Result<(), Fault> {
+        let directory = self.directory(directory)?;
+        self.mark_opaque(directory.id);
+        Ok(())
+    }
+
+    /// A whiteout hides what the layers below have. What this layer has under the name stays; if
+    /// that is a directory, only its own entries are seen.
+    fn white_out(&mut self, directory: &[u8], name: &[u8], member: &Member) -> Result<(), Fault> {
+        let directory = self.directory(directory)?;
+        if let Some(existing) = child(&self.tree, directory.id, name) {
+            if matches!(self.tree.inode(existing).node, Node::Directory(_)) {
+                self.mark_opaque(existing);
+            }
+            return Ok(());
+        }
+        let metadata = Metadata {
+            mode: 0,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: BTreeMap::new(),
+        };
+        let node = Node::CharacterDevice(DeviceNumber::default());
+        self.insert_new(directory, name, Inode { metadata, node })?;
+        Ok(())
+    }
+
+    fn place(&mut self, path: &[u8], name: &[u8], member: &mut Member, data: FileData) -> Result<(), Fault> {
+        let directory = self.directory(path)?;
+        let existing = child(&self.tree, directory.id, name);
+        if let (Kind::Directory, Some(id)) = (&member.kind, existing)
+            && matches!(self.tree.inode(id).node, Node::Directory(_))
+        {
+            return self.take_over(id, member);
+        }
+        if existing.is_some() {
+            self.remove(directory.id, name);
+        }
+        if matches!(member.kind, Kind::HardLink) {
+            return self.place_link(directory, name, member);
+        }
+        let id = self.insert_new(
+            directory,
+            name,
+            Inode { metadata: Metadata::default(), node: node(member, data)? },
+        )?;
+        self.take_over(id, member)?;
+        if matches!(member.kind, Kind::Directory) {
+            let hid_lower = existing.is_some_and(|id| is_whiteout(&self.tree.inode(id).node));
+            if hid_lower {
+                self.mark_opaque(id);
+            }
+            self.expect_entries_of(id, path, directory, name);
+        }
+        Ok(())
+    }
+
+    /// A further name for a file. As in containerd, the link's own metadata becomes the file's.
+    fn place_link(&mut self, directory: Located, name: &[u8], member: &mut Member) -> Result<(), Fault> {
+        let target = self.link_target(&member.link_target)?;
+        self.charge(name.len() as u64)?;
+        check_name(directory, name)?;
+        self.enter(directory.id, name, target);
+        // Linux takes capabilities away when the owner is set, and containerd sets it here.
+        self.inode_mut(target).metadata.xattrs.remove(b"security.capability".as_slice());
+        self.take_over(target, member)
+    }
+
+    fn link_target(&self, path: &[u8]) -> Result<InodeId, Fault> {
+        let missing = || Refusal::HardLinkTarget(Name::new(path));
+        let (directory, name) = split_last(path.strip_suffix(b"/").unwrap_or(path));
+        let place = resolve::directory(&self.tree, directory)?;
+        if !place.missing.is_empty() {
+            return Err(missing().into());
+        }
+        let id = child(&self.tree, place.existing, name).ok_or_else(missing)?;
+        match self.tree.inode(id).node {
+            Node::Directory(_) => Err(Refusal::HardLinkToDirectory(Name::new(path)).into()),
+            _ => Ok(id),
+        }
+    }
+
+    /// Gives an inode the metadata of a member. Attributes that the member does not have stay.
+    fn take_over(&mut self, id: InodeId, member: &mut Member) -> Result<(), Fault> {
+        let mut kept = BTreeMap::new();
+        let mut bytes = 0;
+        for (name, value) in mem::take(&mut member.xattrs) {
+            if xattr::is_kept(&name, &value, &self.tree.inode(id).node)? {
+                bytes += (name.len() + value.len()) as u64;
+                kept.insert(name, value);
+            }
+        }
+        self.charge(bytes)?;
+        let inode = self.inode_mut(id);
+        let metadata = &mut inode.metadata;
+        metadata.mode = if matches!(inode.node, Node::Symlink(_)) { SYMLINK_MODE } else { member.mode };
+        metadata.uid = member.uid;
+        metadata.gid = member.gid;
+        metadata.mtime = member.mtime;
+        metadata.xattrs.remove(XATTR_IMPLICIT);
+        metadata.xattrs.append(&mut kept);
+        acl::settle(metadata)?;
+        let total: u64 = metadata.xattrs.iter().map(|(name, value)| stored_length(name, value)).sum();
+        Ok(Quantity::XattrBytes.check(total, MAX_XATTRS as u64)?)
+    }
+
+    /// The directory with this path in normal form; what is missing of it is made.
+    fn directory(&mut self, path: &[u8]) -> Result<Located, Fault> {
+        if let Some(known) = self.last_directory.as_ref().filter(|known| known.path == path) {
+            return Ok(known.place);
+        }
+        let place = resolve::directory(&self.tree, path)?;
+        let mut here = Located { id: place.existing, length: place.length };
+        let missing: Vec<Vec<u8>> = place.missing.into_iter().map(<[u8]>::to_vec).collect();
+        for name in missing {
+            here = self.make_implicit(here, &name)?;
+        }
+        self.last_directory = Some(KnownDirectory { path: path.to_vec(), place: here });
+        Ok(here)
+    }
+
+    /// Makes a directory that no entry named so far. In place of a whiteout it is opaque.
+    fn make_implicit(&mut self, directory: Located, name: &[u8]) -> Result<Located, Fault> {
+        let replaces_whiteout = child(&self.tree, directory.id, name).is_some();
+        let id = self.insert_new(directory, name, implicit_directory())?;
+        if replaces_whiteout {
+            self.mark_opaque(id);
+        }
+        Ok(Located { id, length: directory.length + 1 + name.len() })
+    }
+
+    /// Remembers a new directory: archives go on with its entries.
+    fn expect_entries_of(&mut self, id: InodeId, path: &[u8], directory: Located, name: &[u8]) {
+        let mut own_path = Vec::with_capacity(path.len() + 1 + name.len());
+        if !path.is_empty() {
+            own_path.extend_from_slice(path);
+            own_path.push(b'/');
+        }
+        own_path.extend_from_slice(name);
+        let place = Located { id, length: directory.length + 1 + name.len() };
+        self.last_directory = Some(KnownDirectory { path: own_path, place });
+    }
+
+    fn insert_new(&mut self, directory: Located, name: &[u8], inode: Inode) -> Result<InodeId, Fault> {
+        check_name(directory, name)?;
+        self.charge(INODE_COST + name.len() as u64 + node_bytes(&inode.node))?;
+        let index = u32::try_from(self.tree.inodes.len()).map_err(|_| Breach {
+            what: Quantity::Entries,
+            value: self.tree.inodes.len() as u64,
+            limit: u64::from(u32::MAX),
+        })?;
+        self.tree.inodes.push(inode);
+        self.enter(directory.id, name, InodeId(index));
+        Ok(InodeId(index))
+    }
+
+    fn enter(&mut self, directory: InodeId, name: &[u8], id: InodeId) {
+        if let Node::Directory(directory) = &mut self.inode_mut(directory).node {
+            directory.entries.insert(name.to_vec(), id);
+        }
+    }
+
+    fn remove(&mut self, directory: InodeId, name: &[u8]) {
+        if let Node::Directory(directory) = &mut self.inode_mut(directory).node {
+            directory.entries.remove(name);
+        }
+        self.last_directory = None;
+    }
+
+    fn mark_opaque(&mut self, id: InodeId) {
+        self.inode_mut(id).metadata.xattrs.insert(XATTR_OPAQUE.to_vec(), b"y".to_vec());
+    }
+
+    fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
+        &mut self.tree.inodes[id.0 as usize]
+    }
+
+    fn charge(&mut self, bytes: u64) -> Result<(), Fault> {
+        self.metadata_bytes += bytes;
+        Ok(Quantity::MetadataBytes.check(self.metadata_bytes, self.limits.max_metadata_bytes)?)
+    }
+}
+
+/// Mode of every symbolic link on Linux.
+const SYMLINK_MODE: u16 = 0o777;
+
+fn implicit_directory() -> Inode {
+    let xattrs = BTreeMap::from([(XATTR_IMPLICIT.to_vec(), b"y".to_vec())]);
+    let metadata = Metadata { mode: 0o755, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs };
+    Inode { metadata, node: Node::Directory(Directory::default()) }
+}
+
+fn node(member: &Member, data: FileData) -> Result<Node, Fault> {
+    Ok(match member.kind {
+        Kind::Regular(_) | Kind::HardLink => Node::Regular(data),
+        Kind::Symlink if member.link_target.is_empty() => return Err(Refusal::EmptySymlink.into()),
+        Kind::Symlink => {
+            Quantity::SymlinkBytes.check(member.link_target.len() as u64, MAX_SYMLINK as u64)?;
+            Node::Symlink(member.link_target.clone())
+        }
+        Kind::CharacterDevice(number) => Node::CharacterDevice(number),
+        Kind::BlockDevice(number) => Node::BlockDevice(number),
+        Kind::Directory => Node::Directory(Directory::default()),
+        Kind::Fifo => Node::Fifo,
+    })
+}
+
+fn check_name(directory: Located, name: &[u8]) -> Result<(), Breach> {
+    Quantity::NameBytes.check(name.len() as u64, MAX_NAME as u64)?;
+    Quantity::PathBytes.check((directory.length + name.len()) as u64, MAX_PATH as u64)
+}
+
+fn node_bytes(node: &Node) -> u64 {
+    match node {
+        Node::Regular(data) => (data.extents.len() * size_of::<Extent>()) as u64,
+        Node::Symlink(target) => target.len() as u64,
+        _ => 0,
+    }
+}
+
+/// Bytes that an attribute takes in an EROFS inode at most: an entry of four bytes, name and value,
+/// filled up to a multiple of four.
+fn stored_length(name: &[u8], value: &[u8]) -> u64 {
+    (4 + name.len() as u64 + value.len() as u64).next_multiple_of(4)
+}
