@@ -8,6 +8,12 @@ pub(super) const INODE_SIZE: u64 = 64;
 /// An inode's number, its nid, is its offset in the inode area in units of this many bytes.
 pub(super) const NID_UNIT: u64 = 32;
 
+/// `EROFS_CHUNK_FORMAT_INDEXES`: the index has entries of [`CHUNK_INDEX_SIZE`]. The other form,
+/// bare 4-byte addresses, has no holes for erofs-utils 1.9, which takes them for block 2^32 - 1.
+const CHUNK_FORMAT_INDEXES: u32 = 0x20;
+/// Size in bytes of `struct erofs_inode_chunk_index`, to a multiple of which an index is aligned.
+pub(super) const CHUNK_INDEX_SIZE: u64 = 8;
+
 /// What `i_u` and the data layout in `i_format` say of an inode's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DataLayout {
@@ -16,7 +22,7 @@ pub(super) enum DataLayout {
     /// Whole blocks from this one on, or [`NO_BLOCK`], and what is left over behind the inode
     /// (`EROFS_INODE_FLAT_INLINE`).
     Inline(u32),
-    /// An index of 4-byte block addresses behind the inode (`EROFS_INODE_CHUNK_BASED`).
+    /// An index of chunks behind the inode (`EROFS_INODE_CHUNK_BASED`).
     Chunked(Chunks),
     /// A device; it has no data.
     Device(DeviceNumber),
@@ -43,7 +49,7 @@ impl Record<'_> {
         let (layout, data) = match self.layout {
             DataLayout::Plain(block) => (0, block),
             DataLayout::Inline(block) => (2, block),
-            DataLayout::Chunked(chunks) => (4, chunks.bits),
+            DataLayout::Chunked(chunks) => (4, chunks.bits | CHUNK_FORMAT_INDEXES),
             DataLayout::Device(number) => (0, encode_device(number)),
         };
         // Bit 0: the extended form.
@@ -64,6 +70,11 @@ impl Record<'_> {
         out.extend_from_slice(&self.links.to_le_bytes());
         out.extend_from_slice(&[0; 16]);
     }
+}
+
+/// Entry of a chunk index: the chunk's first block on the image's own device.
+pub(super) fn encode_chunk_index(block: u32) -> [u8; CHUNK_INDEX_SIZE as usize] {
+    (u64::from(block) << 32).to_le_bytes()
 }
 
 /// `S_IFMT` part of the mode.

@@ -9,9 +9,9 @@ use crate::image::tree::{BLOCK_SIZE, Extent, FileData};
 /// Block address of a hole, and of an inode that has no block.
 pub(super) const NO_BLOCK: u32 = u32::MAX;
 
-/// Most chunks of one file. Its index, of 4 bytes a chunk, is metadata: it must not grow out of
-/// proportion to what a layer holds.
-const CHUNKS_MAX: u64 = 4 << 20;
+/// Most chunks of one file. Its index is metadata: it must not grow out of proportion to what a
+/// layer holds.
+const CHUNKS_MAX: u64 = 2 << 20;
 
 /// Largest chunk, as a power of two in blocks: the field has five bits.
 const CHUNK_BITS_MAX: u32 = 31;

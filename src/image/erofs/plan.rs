@@ -2,8 +2,8 @@
 
 use super::directory;
 use super::error::{Error, Problem};
-use super::format::{DataLayout, INODE_SIZE, NID_UNIT, NO_DATA};
-use super::mapping::{Chunks, Mapping, NO_BLOCK};
+use super::format::{CHUNK_INDEX_SIZE, DataLayout, INODE_SIZE, NID_UNIT, NO_DATA};
+use super::mapping::{Mapping, NO_BLOCK};
 use super::walk::{Visit, Walk};
 use super::xattr::{self, SharedPool};
 use crate::image::tree::{BLOCK_SIZE, Node};
@@ -126,7 +126,7 @@ impl Areas {
         }
         let head = INODE_SIZE + xattr_size;
         let (content, behind) = match &visit.inode.node {
-            Node::Regular(data) => stored(Mapping::of(data, meta_block)?),
+            Node::Regular(data) => stored(head, Mapping::of(data, meta_block)?),
             Node::Directory(directory) => self.tail(head, directory::size(&directory::names(directory))),
             Node::Symlink(target) => self.tail(head, target.len() as u64),
             Node::CharacterDevice(number) | Node::BlockDevice(number) => {
@@ -157,16 +157,14 @@ impl Areas {
     }
 }
 
-/// How mapped data is stored, and the size in bytes of the index behind the inode.
-fn stored(mapping: Mapping) -> (Content, u64) {
+/// How mapped data is stored, and the bytes that its index takes behind `head`.
+fn stored(head: u64, mapping: Mapping) -> (Content, u64) {
     match mapping {
         Mapping::Empty => (Content::Stored(NO_DATA), 0),
         Mapping::Contiguous(block) => (Content::Stored(DataLayout::Plain(block)), 0),
-        Mapping::Chunked(chunks) => (Content::Stored(DataLayout::Chunked(chunks)), index_size(chunks)),
+        Mapping::Chunked(chunks) => {
+            let index = head.next_multiple_of(CHUNK_INDEX_SIZE) - head + chunks.count * CHUNK_INDEX_SIZE;
+            (Content::Stored(DataLayout::Chunked(chunks)), index)
+        }
     }
-}
-
-/// Size of a chunk index in bytes: one 4-byte block address a chunk.
-fn index_size(chunks: Chunks) -> u64 {
-    chunks.count * 4
 }

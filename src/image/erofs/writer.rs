@@ -6,7 +6,7 @@ use std::io;
 use super::area::{BlockArea, ImageSink};
 use super::directory::{self, Link, Target};
 use super::error::Error;
-use super::format::{DataLayout, Record};
+use super::format::{CHUNK_INDEX_SIZE, DataLayout, Record, encode_chunk_index};
 use super::plan::{Content, Place, Plan, Tail};
 use super::superblock::{INCOMPAT_CHUNKED_FILE, Superblock};
 use super::walk::{Visit, Walk};
@@ -103,8 +103,9 @@ impl<'t> Image<'t, '_> {
                     area.append(&scratch[(tail.size - tail.inline) as usize..])?;
                 }
                 (Content::Stored(DataLayout::Chunked(chunks)), Node::Regular(data)) => {
-                    for address in chunks.addresses(&data.extents) {
-                        area.append(&address.to_le_bytes())?;
+                    area.pad_to(area.position().next_multiple_of(CHUNK_INDEX_SIZE))?;
+                    for block in chunks.addresses(&data.extents) {
+                        area.append(&encode_chunk_index(block))?;
                     }
                 }
                 _ => {}
