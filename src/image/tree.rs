@@ -126,11 +126,25 @@ impl Tree {
 }
 
 /// Where file data goes while a layer is read: an append-only area of whole blocks.
+///
+/// One file after the other: the reader notes [`BlockSink::next_block`], appends the file's bytes
+/// and aligns. What was noted is the `image_block` of the file's [`Extent`]. Once a method
+/// failed, the area is of no use any more.
 pub trait BlockSink {
     /// The image block that the next appended byte falls into when the area is block-aligned.
     fn next_block(&self) -> u32;
+
     /// Appends bytes of the current file.
+    ///
+    /// # Errors
+    /// What the write to the image failed with; [`std::io::ErrorKind::FileTooLarge`] if the image
+    /// would need more blocks than a 32-bit block address can name.
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<()>;
-    /// Fills the current block with zeros, so that the next byte starts a block.
+
+    /// Fills the current block with zeros, so that the next byte starts a block. Does nothing
+    /// when the area is aligned already.
+    ///
+    /// # Errors
+    /// As for [`BlockSink::append`].
     fn align(&mut self) -> std::io::Result<()>;
 }

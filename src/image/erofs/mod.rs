@@ -1,1 +1,66 @@
 //! EROFS images, image layout v1.
+//!
+//! A layer becomes an image in one pass: file data streams in through [`Writer`]'s
+//! [`BlockSink`](crate::image::tree::BlockSink) half while the tar is read, and
+//! [`Writer::finish`] appends the metadata of the [`Tree`](crate::image::tree::Tree) that the
+//! reader made of it.
+//!
+//! ```text
+//! block 0      superblock, written last
+//! block 1 …    file data, in the order in which it came
+//!              inodes with their xattrs, inline tails and chunk indexes
+//!              shared xattrs
+//!              blocks of directories and long symbolic links
+//! ```
+//!
+//! The bytes are a pure function of tree, data and UUID. `docs/image-layout-v1.md` is the
+//! specification; the format itself is the kernel's `fs/erofs/erofs_fs.h`.
+//!
+//! * `area`: bytes in, large positioned writes out.
+//! * `walk`: the gate that a tree passes before anything of it is written.
+//! * `mapping`, `xattr`, `directory`: how file data, extended attributes and entries are stored.
+//! * `plan`: where each inode and block goes. `writer`: puts it there.
+//! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
+
+mod area;
+mod directory;
+mod error;
+mod format;
+mod mapping;
+mod plan;
+mod superblock;
+mod walk;
+mod writer;
+mod xattr;
+
+pub use area::ImageSink;
+pub use error::{Error, Problem, TreePath};
+pub use superblock::{InvalidSuperblock, Superblock};
+pub use writer::{Summary, Writer};
+
+use uuid::Uuid;
+
+use crate::image::digest::Digest;
+
+/// Version of the image layout. Any change of the bytes of any image is a new version.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// The UUID of the image of the layer with this diffID: a version 5 UUID (RFC 9562) in the URL
+/// name space, of `urn:nexuserofs:layer:v1:sha256:` and the 64 hex digits of the diffID.
+#[must_use]
+pub fn uuid(diff_id: &Digest) -> [u8; 16] {
+    let name = format!("urn:nexuserofs:layer:v{LAYOUT_VERSION}:{diff_id}");
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuid_is_derived_from_the_diff_id() {
+        let text = Uuid::from_bytes(uuid(&Digest::of(b""))).to_string();
+        // python3 -c 'import uuid; print(uuid.uuid5(uuid.NAMESPACE_URL, "urn:nexuserofs:layer:v1:sha256:e3b0…b855"))'
+        assert_eq!(text, "1eb84710-5b21-5b1d-ba81-23e1cd0e386a");
+    }
+}

@@ -1,0 +1,170 @@
+//! Where everything of an image's metadata goes, worked out before any of it is written.
+
+use super::directory;
+use super::error::{Error, Problem};
+use super::format::{CHUNK_INDEX_SIZE, DataLayout, INODE_SIZE, NID_UNIT, NO_DATA};
+use super::mapping::{Mapping, NO_BLOCK};
+use super::walk::{Visit, Walk};
+use super::xattr::{self, SharedPool};
+use crate::image::tree::{BLOCK_SIZE, Node};
+
+/// Where one inode goes and how its content is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Offset of the inode in the inode area, in bytes.
+    pub(super) offset: u64,
+    /// Size of its xattr body in bytes.
+    pub(super) xattr_size: u64,
+    /// What holds its content.
+    pub(super) content: Content,
+}
+
+/// What holds the content of an inode.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content {
+    /// Data blocks that are in the image already, or nothing at all.
+    Stored(DataLayout),
+    /// Names of a directory or target of a symbolic link, written with the metadata.
+    Metadata(Tail),
+}
+
+/// Content that is written with the metadata.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    /// Size in bytes.
+    pub(super) size: u64,
+    /// Bytes of it that follow the inode: all beyond the last whole block, or none.
+    pub(super) inline: u64,
+    /// First of its blocks, counted from the start of the content area.
+    pub(super) first_block: u64,
+}
+
+impl Tail {
+    /// Blocks that it takes in the content area.
+    pub(super) fn blocks(self) -> u64 {
+        (self.size - self.inline).div_ceil(BLOCK_SIZE)
+    }
+}
+
+/// The image behind its data: inode area, shared xattrs, content area.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// By ordinal.
+    pub(super) places: Vec<Place>,
+    /// First block of the inode area.
+    pub(super) meta_block: u32,
+    /// First block of the shared xattrs.
+    pub(super) xattr_block: u32,
+    /// First block of the content area.
+    pub(super) content_block: u32,
+    /// Blocks of the whole image.
+    pub(super) blocks: u32,
+}
+
+impl Plan {
+    /// Plans the image whose data ends before block `meta_block`.
+    pub(super) fn new(walk: &Walk<'_>, pool: &SharedPool<'_>, meta_block: u32) -> Result<Self, Error> {
+        let mut areas = Areas { inodes: FIRST_INODE, content_blocks: 0 };
+        let mut places = Vec::with_capacity(walk.visits.len());
+        for (ordinal, visit) in (0..).zip(&walk.visits) {
+            let place = areas
+                .place(visit, pool, meta_block)
+                .map_err(|problem| walk.refuse(ordinal, None, problem))?;
+            places.push(place);
+        }
+        let xattr_block = u64::from(meta_block) + areas.inodes.div_ceil(BLOCK_SIZE);
+        let content_block = xattr_block + pool.size().div_ceil(BLOCK_SIZE);
+        let blocks = content_block.saturating_add(areas.content_blocks);
+        // None of the blocks before the end has the address NO_BLOCK, then.
+        let address = |block| u32::try_from(block).map_err(|_| Error::TooLarge { blocks });
+        Ok(Self {
+            places,
+            meta_block,
+            xattr_block: address(xattr_block)?,
+            content_block: address(content_block)?,
+            blocks: address(blocks)?,
+        })
+    }
+
+    /// Number of the inode with this ordinal.
+    pub(super) fn nid(&self, ordinal: u32) -> u64 {
+        self.places[ordinal as usize].offset / NID_UNIT
+    }
+
+    /// The layout that the inode is written with.
+    pub(super) fn data_layout(&self, content: Content) -> DataLayout {
+        match content {
+            Content::Stored(layout) => layout,
+            Content::Metadata(tail) => {
+                let block = match tail.blocks() {
+                    0 => NO_BLOCK,
+                    // Lies before `blocks`, which fits.
+                    _ => (u64::from(self.content_block) + tail.first_block) as u32,
+                };
+                if tail.inline > 0 { DataLayout::Inline(block) } else { DataLayout::Plain(block) }
+            }
+        }
+    }
+}
+
+/// The first inode, the root, does not get number 0: programs take that for "no inode".
+const FIRST_INODE: u64 = NID_UNIT;
+
+/// How far the areas are filled.
+struct Areas {
+    /// Bytes of the inode area.
+    inodes: u64,
+    /// Blocks of the content area.
+    content_blocks: u64,
+}
+
+impl Areas {
+    fn place(&mut self, visit: &Visit<'_>, pool: &SharedPool<'_>, meta_block: u32) -> Result<Place, Problem> {
+        let xattr_size = pool.body(&visit.inode.metadata.xattrs).size();
+        if xattr_size > xattr::BODY_MAX {
+            return Err(Problem::Xattrs(xattr_size));
+        }
+        let head = INODE_SIZE + xattr_size;
+        let (content, behind) = match &visit.inode.node {
+            Node::Regular(data) => stored(head, Mapping::of(data, meta_block)?),
+            Node::Directory(directory) => self.tail(head, directory::size(&directory::names(directory))),
+            Node::Symlink(target) => self.tail(head, target.len() as u64),
+            Node::CharacterDevice(number) | Node::BlockDevice(number) => {
+                (Content::Stored(DataLayout::Device(*number)), 0)
+            }
+            Node::Fifo | Node::Socket => (Content::Stored(NO_DATA), 0),
+        };
+        Ok(Place { offset: self.allocate(head + behind), xattr_size, content })
+    }
+
+    /// Stores what does not fill a block behind the inode, if inode and all fit into one block.
+    fn tail(&mut self, head: u64, size: u64) -> (Content, u64) {
+        let rest = size % BLOCK_SIZE;
+        let inline = if head + rest <= BLOCK_SIZE { rest } else { 0 };
+        let tail = Tail { size, inline, first_block: self.content_blocks };
+        self.content_blocks += tail.blocks();
+        (Content::Metadata(tail), inline)
+    }
+
+    /// Offset for an inode of `size` bytes with what follows it. It does not cross into another
+    /// block if it fits into one, and starts a block if it does not.
+    fn allocate(&mut self, size: u64) -> u64 {
+        let start = self.inodes.next_multiple_of(NID_UNIT);
+        let room = BLOCK_SIZE - start % BLOCK_SIZE;
+        let offset = if size <= room { start } else { start.next_multiple_of(BLOCK_SIZE) };
+        self.inodes = offset + size;
+        offset
+    }
+}
+
+/// How mapped data is stored, and the bytes that its index takes behind `head`.
+fn stored(head: u64, mapping: Mapping) -> (Content, u64) {
+    match mapping {
+        Mapping::Empty => (Content::Stored(NO_DATA), 0),
+        Mapping::Contiguous(block) => (Content::Stored(DataLayout::Plain(block)), 0),
+        Mapping::Chunked(chunks) => {
+            let index = head.next_multiple_of(CHUNK_INDEX_SIZE) - head + chunks.count * CHUNK_INDEX_SIZE;
+            (Content::Stored(DataLayout::Chunked(chunks)), index)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Images through the kernel: mounted, and compared with what went in.
+//!
+//! Needs root and a kernel that mounts EROFS from a file (6.12); each test names itself as skipped
+//! where that is missing.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nexuserofs::image::tree::{Node, Timestamp, Tree};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+use rustix::fs::{lgetxattr, llistxattr};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+use crate::listing::{self, Facts, Listing, join};
+use crate::sample::{Sample, any_sample, bytes, everything, metadata};
+
+#[test]
+fn kernel_shows_everything() {
+    assert_kernel_agrees("kernel_shows_everything", &everything());
+}
+
+#[test]
+fn kernel_shows_a_directory_of_50_000_entries() {
+    let mut sample = Sample::new();
+    let directory = sample.directory(Tree::ROOT, b"many", metadata(0o755));
+    for i in 0..50_000 {
+        sample.add(directory, format!("entry number {i}").as_bytes(), metadata(0o644), Node::Fifo);
+    }
+    assert_kernel_agrees("kernel_shows_a_directory_of_50_000_entries", &sample);
+}
+
+#[test]
+fn kernel_shows_the_ends_of_time() {
+    let mut sample = Sample::new();
+    for (name, seconds) in [("first", i64::MIN), ("before", -1), ("epoch", 0), ("last", i64::MAX)] {
+        let mut metadata = metadata(0o644);
+        metadata.mtime = Timestamp { seconds, nanoseconds: 999_999_999 };
+        sample.file(Tree::ROOT, name.as_bytes(), metadata, b"x");
+    }
+    assert_kernel_agrees("kernel_shows_the_ends_of_time", &sample);
+}
+
+#[test]
+fn kernel_reads_past_4_gib() {
+    let mut sample = Sample::new();
+    let run = |file_block, size| crate::sample::Run { file_block, bytes: bytes(3, size) };
+    let runs = vec![run(0, 4096), run(1 << 20, 8 << 20), run(3 << 20, 4097)];
+    sample.sparse(Tree::ROOT, b"file", metadata(0o644), (3 << 32) + 4097, runs);
+    assert_kernel_agrees("kernel_reads_past_4_gib", &sample);
+}
+
+#[test]
+fn kernel_shows_random_trees() {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..100 {
+        let Ok(sample) = any_sample().new_tree(&mut runner) else { continue };
+        assert_kernel_agrees("kernel_shows_random_trees", &sample.current());
+    }
+}
+
+fn assert_kernel_agrees(test: &str, sample: &Sample) {
+    let mounted = match Mounted::new(&sample.image()) {
+        Ok(mounted) => mounted,
+        Err(errno) => return skip(test, errno),
+    };
+    let listing = mounted.list();
+    let expected = listing::expected(sample);
+    for (path, facts) in &expected {
+        assert_eq!(listing.get(path), Some(facts), "{}", path.escape_ascii());
+    }
+    assert_eq!(listing.len(), expected.len());
+    for probe in listing::probes(sample) {
+        let mut bytes = vec![0; probe.bytes.len()];
+        let file = File::open(mounted.path(&probe.path)).unwrap();
+        file.read_exact_at(&mut bytes, probe.offset).unwrap();
+        assert!(bytes == probe.bytes, "{} at {}", probe.path.escape_ascii(), probe.offset);
+    }
+}
+
+/// Says why a test does not run, past the harness, which hides what passing tests print.
+fn skip(test: &str, errno: Errno) {
+    let reason = match errno {
+        Errno::PERM => "not allowed to mount (needs root)",
+        Errno::NODEV => "the kernel has no EROFS",
+        Errno::NOTBLK => "the kernel does not mount EROFS from a file (needs 6.12)",
+        other => panic!("mounting the image failed: {other}"),
+    };
+    writeln!(io::stderr(), "SKIPPED {test}: {reason}").unwrap();
+}
+
+/// A mounted image, unmounted when dropped.
+struct Mounted {
+    directory: TempDir,
+}
+
+impl Mounted {
+    fn new(image: &[u8]) -> Result<Self, Errno> {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("image");
+        fs::write(&file, image).unwrap();
+        let target = directory.path().join("mount");
+        fs::create_dir(&target).unwrap();
+        mount(&file, &target, "erofs", MountFlags::RDONLY, None)?;
+        Ok(Self { directory })
+    }
+
+    /// Where a path of the image is; the root's path is empty, others start with a slash.
+    fn path(&self, path: &[u8]) -> PathBuf {
+        let mut full = self.directory.path().join("mount").into_os_string();
+        full.push(OsStr::from_bytes(path));
+        full.into()
+    }
+
+    fn list(&self) -> Listing {
+        let mut listing = Listing::new();
+        let mut inodes = BTreeMap::new();
+        let mut pending = vec![Vec::new()];
+        while let Some(path) = pending.pop() {
+            let full = self.path(&path);
+            let status = fs::symlink_metadata(&full).unwrap();
+            if status.is_dir() {
+                let entries = fs::read_dir(&full).unwrap();
+                pending.extend(entries.map(|entry| join(&path, entry.unwrap().file_name().as_bytes())));
+            }
+            inodes.insert(path.clone(), status.ino());
+            listing.insert(path, facts(&full, &status));
+        }
+        listing::resolve_links(inodes, &mut listing);
+        listing
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(self.path(b""), UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn facts(path: &Path, status: &fs::Metadata) -> Facts {
+    let file_type = status.mode() & 0o170_000;
+    let is_device = matches!(file_type, 0o020_000 | 0o060_000);
+    let device = (rustix::fs::major(status.rdev()), rustix::fs::minor(status.rdev()));
+    Facts {
+        mode: status.mode(),
+        links: status.nlink(),
+        owner: (status.uid(), status.gid()),
+        mtime: (status.mtime(), status.mtime_nsec() as u32),
+        device: is_device.then_some(device),
+        size: (!status.is_dir()).then(|| status.size()),
+        target: status.is_symlink().then(|| fs::read_link(path).unwrap().into_os_string().into_vec()),
+        xattrs: xattrs(path),
+        same_as: Vec::new(),
+    }
+}
+
+fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0; 1 << 16];
+    let size = llistxattr(path, &mut names[..]).unwrap();
+    let names = names[..size].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let mut value = vec![0; 1 << 16];
+            let size = lgetxattr(path, CString::new(name).unwrap(), &mut value[..]).unwrap();
+            value.truncate(size);
+            (name.to_vec(), value)
+        })
+        .collect()
+}

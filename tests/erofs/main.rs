@@ -1,0 +1,14 @@
+//! EROFS images that the writer made, seen by readers that it shares no code with.
+//!
+//! * `sample`: trees with their data, from which images are made.
+//! * `listing`: everything that can be seen of a tree, by whichever reader.
+//! * `readback`: random and crafted trees through the `erofs-rs` crate.
+//! * `kernel`: the same through a mount; needs root and a kernel with file-backed EROFS.
+
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used)]
+
+mod kernel;
+mod listing;
+mod readback;
+mod sample;
