@@ -1,1 +1,7 @@
-fn main() {}
+//! The daemon: everything is in the library, where tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nexuserofs::cli::snapshotter::main(std::env::args_os())
+}

@@ -1,1 +1,7 @@
-//! Logs.
+//! Logs: `tracing` to standard error, as text or JSON, and panics among them.
+
+mod log;
+mod panic;
+
+pub use log::{LogAlreadySet, start};
+pub use panic::log_panics;

@@ -1,1 +1,0 @@
-//! The life of the daemon: from settings to a served socket, and down again.

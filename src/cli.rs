@@ -1,1 +1,0 @@
-//! Command lines: arguments in, exit code out.

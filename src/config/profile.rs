@@ -1,0 +1,98 @@
+//! Profiles: what the daemon returns to each snapshotter name that it serves.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::overlay::OverlayOption;
+use super::size::WritableLayer;
+
+/// What snapshots of one profile look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Where writes go.
+    pub writable_layer: WritableLayer,
+    /// Options added to each overlay mount, in this order.
+    pub overlay_options: Vec<OverlayOption>,
+}
+
+/// Name of a profile: the snapshotter's name in containerd's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProfileName(String);
+
+/// Longest name in bytes, as for containerd's identifiers.
+const LONGEST: usize = 76;
+
+/// Names whose plans are defined but not built yet. A plan, once given out, never changes, so
+/// these must not start out with the plan of another profile.
+const RESERVED: [&str; 4] = ["nexuserofs-host", "nexuserofs-verity", "nexuserofs-merged", "nexuserofs-vm"];
+
+/// A text that cannot name a profile.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidProfileName {
+    /// Not an identifier of containerd.
+    #[error(
+        "{0:?} cannot be a snapshotter's name; use letters and digits with single . _ - between them, at most 76"
+    )]
+    NotAnIdentifier(String),
+    /// Kept for a kind of plan that does not exist yet.
+    #[error(
+        "the profile {0:?} is kept for a kind of mount plan that this release does not have; remove it or choose another name"
+    )]
+    Reserved(String),
+}
+
+impl ProfileName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ProfileName {
+    type Err = InvalidProfileName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !is_identifier(text) {
+            Err(InvalidProfileName::NotAnIdentifier(text.to_owned()))
+        } else if RESERVED.contains(&text) {
+            Err(InvalidProfileName::Reserved(text.to_owned()))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+/// Whether containerd takes `text` as an identifier: runs of letters and digits, joined by single
+/// `.`, `_` or `-`, at most 76 bytes (containerd, `pkg/identifiers`).
+pub(super) fn is_identifier(text: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= LONGEST && text.split(['.', '_', '-']).all(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_containerds() {
+        for text in ["a", "nexuserofs", "k8s.io", "a-b_c.d1", &"a".repeat(76)] {
+            assert!(is_identifier(text), "{text}");
+        }
+        for text in ["", "-a", "a-", "a--b", "a b", "ä", "a/b", &"a".repeat(77)] {
+            assert!(!is_identifier(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_later_profiles_are_kept() {
+        let error = "nexuserofs-host".parse::<ProfileName>().expect_err("reserved");
+        assert_eq!(error, InvalidProfileName::Reserved("nexuserofs-host".to_owned()));
+    }
+}
