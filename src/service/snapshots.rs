@@ -1,0 +1,183 @@
+//! `containerd.services.snapshots.v1.Snapshots` on top of [`Snapshotter`].
+//!
+//! Every request names a snapshotter: the name of the proxy plugin in containerd's configuration. For the
+//! domain it is the profile, so that one socket serves several flavours.
+
+mod traced;
+
+use std::sync::Arc;
+use std::vec;
+
+use nexuserofs_proto::containerd::services::snapshots::v1::{
+    CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, ListSnapshotsResponse, MountsRequest,
+    MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse, RemoveSnapshotRequest,
+    StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest, UpdateSnapshotResponse, UsageRequest,
+    UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
+    snapshots_server::{Snapshots, SnapshotsServer},
+};
+use tonic::{Request, Response, Status};
+
+use super::filter::Filters;
+use super::scope::Scope;
+use super::status::Failure;
+use super::trace::{self, Traced};
+use super::{MAX_MESSAGE_SIZE, convert, task};
+use crate::snapshot::{Info, Snapshotter};
+
+/// How many records one message of List holds at most.
+const LIST_BLOCK: usize = 100;
+
+/// The gRPC service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    snapshotter: Snapshotter,
+    default_namespace: Arc<str>,
+}
+
+impl Service {
+    /// A server for `snapshotter`, ready for a router. Calls without a namespace header, such as those of
+    /// garbage collection, count as calls of `default_namespace`.
+    #[must_use]
+    pub fn server(snapshotter: Snapshotter, default_namespace: &str) -> SnapshotsServer<Self> {
+        SnapshotsServer::new(Self { snapshotter, default_namespace: default_namespace.into() })
+            .max_decoding_message_size(MAX_MESSAGE_SIZE)
+            .max_encoding_message_size(MAX_MESSAGE_SIZE)
+    }
+
+    /// Runs a domain call in its own span, away from the threads that speak gRPC.
+    async fn serve<R, T>(
+        &self,
+        request: Request<R>,
+        work: impl FnOnce(&Snapshotter, R) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        R: Traced + Send + 'static,
+        T: Send + 'static,
+    {
+        let scope = Scope::of(request.metadata(), &self.default_namespace).map_err(Failure::from)?;
+        let request = request.into_inner();
+        let span = trace::span(&scope, &request);
+        let snapshotter = self.snapshotter.clone();
+        trace::observe(span, R::EFFECT, task::blocking(move || work(&snapshotter, request))).await
+    }
+}
+
+#[tonic::async_trait]
+impl Snapshots for Service {
+    async fn prepare(
+        &self,
+        request: Request<PrepareSnapshotRequest>,
+    ) -> Result<Response<PrepareSnapshotResponse>, Status> {
+        self.serve(request, |domain, request| {
+            let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request;
+            let mounts = domain.prepare(&snapshotter, &key, convert::parent(&parent), labels)?;
+            Ok(Response::new(PrepareSnapshotResponse { mounts: convert::mounts_to_wire(mounts) }))
+        })
+        .await
+    }
+
+    async fn view(
+        &self,
+        request: Request<ViewSnapshotRequest>,
+    ) -> Result<Response<ViewSnapshotResponse>, Status> {
+        self.serve(request, |domain, request| {
+            let ViewSnapshotRequest { snapshotter, key, parent, labels } = request;
+            let mounts = domain.view(&snapshotter, &key, convert::parent(&parent), labels)?;
+            Ok(Response::new(ViewSnapshotResponse { mounts: convert::mounts_to_wire(mounts) }))
+        })
+        .await
+    }
+
+    async fn mounts(&self, request: Request<MountsRequest>) -> Result<Response<MountsResponse>, Status> {
+        self.serve(request, |domain, MountsRequest { snapshotter, key }| {
+            let mounts = domain.mounts(&snapshotter, &key)?;
+            Ok(Response::new(MountsResponse { mounts: convert::mounts_to_wire(mounts) }))
+        })
+        .await
+    }
+
+    async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Result<Response<()>, Status> {
+        self.serve(request, |domain, request| {
+            let CommitSnapshotRequest { snapshotter, name, key, labels, parent } = request;
+            domain.commit(&snapshotter, &name, &key, convert::parent(&parent), labels)?;
+            Ok(Response::new(()))
+        })
+        .await
+    }
+
+    async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Result<Response<()>, Status> {
+        self.serve(request, |domain, RemoveSnapshotRequest { snapshotter, key }| {
+            domain.remove(&snapshotter, &key)?;
+            Ok(Response::new(()))
+        })
+        .await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<StatSnapshotRequest>,
+    ) -> Result<Response<StatSnapshotResponse>, Status> {
+        self.serve(request, |domain, StatSnapshotRequest { snapshotter, key }| {
+            let info = domain.stat(&snapshotter, &key)?;
+            Ok(Response::new(StatSnapshotResponse { info: Some(convert::info_to_wire(info)) }))
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateSnapshotRequest>,
+    ) -> Result<Response<UpdateSnapshotResponse>, Status> {
+        self.serve(request, |domain, UpdateSnapshotRequest { snapshotter, info, update_mask }| {
+            let info = info.ok_or(convert::Error::Missing { field: "info" })?;
+            let change = convert::label_change(info.labels, update_mask)?;
+            let info = domain.update(&snapshotter, &info.name, change)?;
+            Ok(Response::new(UpdateSnapshotResponse { info: Some(convert::info_to_wire(info)) }))
+        })
+        .await
+    }
+
+    type ListStream = tokio_stream::Iter<Blocks>;
+
+    async fn list(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        self.serve(request, |domain, ListSnapshotsRequest { snapshotter, filters }| {
+            let filters = Filters::parse(&filters)?;
+            let mut infos = domain.list(&snapshotter);
+            infos.retain(|info| filters.matches(info));
+            Ok(Response::new(tokio_stream::iter(Blocks(infos.into_iter()))))
+        })
+        .await
+    }
+
+    async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
+        self.serve(request, |domain, UsageRequest { snapshotter, key }| {
+            Ok(Response::new(convert::usage_to_wire(&domain.usage(&snapshotter, &key)?)))
+        })
+        .await
+    }
+
+    async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
+        self.serve(request, |domain, CleanupRequest { snapshotter }| {
+            domain.cleanup(&snapshotter)?;
+            Ok(Response::new(()))
+        })
+        .await
+    }
+}
+
+/// The answer to List: records in blocks, made as the client takes them. The records are copies, so that a
+/// slow client holds nobody up.
+#[derive(Debug)]
+pub struct Blocks(vec::IntoIter<Info>);
+
+impl Iterator for Blocks {
+    type Item = Result<ListSnapshotsResponse, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let info: Vec<_> = self.0.by_ref().take(LIST_BLOCK).map(convert::info_to_wire).collect();
+        (!info.is_empty()).then_some(Ok(ListSnapshotsResponse { info }))
+    }
+}
