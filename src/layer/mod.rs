@@ -1,1 +1,16 @@
 //! Layers by content: one immutable EROFS file however many namespaces, profiles and snapshots use it.
+//!
+//! * [`key`]: the name of a layer on this host.
+//! * [`record`]: what is known about a layer, also written beside its file.
+//! * [`root`]: the attributes of `/` as a layer sets them.
+//! * [`shelf`]: the directories that hold the layers.
+
+pub mod key;
+pub mod record;
+pub mod root;
+pub mod shelf;
+
+pub use key::{LAYOUT_VERSION, LayerKey};
+pub use record::LayerRecord;
+pub use root::RootAttributes;
+pub use shelf::{Shelf, Staging};

@@ -1,0 +1,161 @@
+//! The directories that hold the layers: `ROOT/layers/KEY/layer.erofs`, with `layer.json` beside it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::{LayerKey, LayerRecord};
+use crate::store::staging::Scratch;
+use crate::store::tree::DiskUsage;
+use crate::store::{Error, sidecar};
+
+/// Base name of a layer's file. Virtual machine runtimes recognise a layer by it.
+pub const IMAGE_NAME: &str = "layer.erofs";
+const RECORD_NAME: &str = "layer.json";
+
+/// A layer in the making: a private directory that is deleted on drop.
+#[derive(Debug)]
+pub struct Staging {
+    scratch: Scratch,
+}
+
+impl Staging {
+    /// Makes a layer in `scratch`.
+    #[must_use]
+    pub const fn new(scratch: Scratch) -> Self {
+        Self { scratch }
+    }
+
+    /// Where the builder writes the layer's file.
+    #[must_use]
+    pub fn layer_path(&self) -> PathBuf {
+        self.scratch.path().join(IMAGE_NAME)
+    }
+
+    /// Writes the record beside the file and makes both names durable. The file's data must be already.
+    ///
+    /// # Errors
+    /// If the file is not there with the size that the record says, or the directory cannot be written.
+    pub fn seal(self, record: &LayerRecord) -> Result<Sealed, Error> {
+        let image = self.layer_path();
+        let found = fs::metadata(&image).map_err(Error::io("look at", &image))?.len();
+        if found != record.image_bytes {
+            let text = format!("it has {found} bytes, its record says {}", record.image_bytes);
+            return Err(Error::io("publish", &image)(std::io::Error::other(text)));
+        }
+        let directory = self.scratch.path();
+        sidecar::write(&directory.join(RECORD_NAME), record, sidecar::Durability::Synced)?;
+        sync_directory(directory)?;
+        Ok(Sealed { scratch: self.scratch, key: record.key.clone() })
+    }
+}
+
+/// A complete layer that only lacks its place.
+#[derive(Debug)]
+pub struct Sealed {
+    scratch: Scratch,
+    key: LayerKey,
+}
+
+/// All layers of the host.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    path: PathBuf,
+}
+
+/// What lies in a layer's directory.
+#[derive(Debug)]
+pub enum Found {
+    /// A file of the size that the record says.
+    Whole,
+    /// No file, or another size. It cannot be used.
+    Broken {
+        /// What is wrong, for the log.
+        reason: String,
+    },
+}
+
+impl Shelf {
+    /// Uses `path`, an existing directory.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The directory of all layers.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a layer.
+    #[must_use]
+    pub fn directory(&self, key: &LayerKey) -> PathBuf {
+        self.path.join(key.as_str())
+    }
+
+    /// The file of a layer.
+    #[must_use]
+    pub fn image(&self, key: &LayerKey) -> PathBuf {
+        self.directory(key).join(IMAGE_NAME)
+    }
+
+    /// Gives a layer its place, which must be free. [`Shelf::sync`] makes that durable.
+    ///
+    /// # Errors
+    /// If the place is taken or the operating system refuses; then the layer is deleted.
+    pub fn place(&self, layer: Sealed) -> Result<(), Error> {
+        let directory = self.directory(&layer.key);
+        layer.scratch.publish(&directory)
+    }
+
+    /// Makes the names of all layers durable.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn sync(&self) -> Result<(), Error> {
+        sync_directory(&self.path)
+    }
+
+    /// Space that a layer's file takes on disk: allocated bytes, one inode.
+    ///
+    /// # Errors
+    /// If the file cannot be looked at.
+    pub fn usage(&self, key: &LayerKey) -> Result<DiskUsage, Error> {
+        let image = self.image(key);
+        let stat = rustix::fs::stat(&image).map_err(Error::io("look at", &image))?;
+        Ok(DiskUsage::of_inode(&stat))
+    }
+
+    /// Whether the layer's file is as its record says. The content is not read.
+    #[must_use]
+    pub fn check(&self, record: &LayerRecord) -> Found {
+        let image = self.image(&record.key);
+        match fs::symlink_metadata(&image) {
+            Ok(found) if found.is_file() && found.len() == record.image_bytes => Found::Whole,
+            Ok(found) => {
+                Found::Broken { reason: format!("{} bytes instead of {}", found.len(), record.image_bytes) }
+            }
+            Err(error) => Found::Broken { reason: error.to_string() },
+        }
+    }
+
+    /// Writes the record beside the layer's file again.
+    ///
+    /// # Errors
+    /// If the directory cannot be written.
+    pub fn write_record(&self, record: &LayerRecord) -> Result<(), Error> {
+        sidecar::write(&self.directory(&record.key).join(RECORD_NAME), record, sidecar::Durability::Relaxed)
+    }
+
+    /// The record beside a layer's file.
+    ///
+    /// # Errors
+    /// If it is not there or is not one.
+    pub fn read_record(&self, key: &LayerKey) -> Result<LayerRecord, Error> {
+        sidecar::read(&self.directory(key).join(RECORD_NAME))
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io("sync", path))
+}
