@@ -51,7 +51,10 @@ pub struct Bed {
 /// # Errors
 /// A part cannot be made, or `inside` fails.
 pub fn run(
-    needs: Needs, steps: &Steps<'_>, summary: impl FnOnce(&Steps<'_>), inside: impl FnOnce(Bed) -> Result<ExitCode>,
+    needs: Needs,
+    steps: &Steps<'_>,
+    summary: impl FnOnce(&Steps<'_>),
+    inside: impl FnOnce(Bed) -> Result<ExitCode>,
 ) -> Result<ExitCode> {
     match stage::current()? {
         Stage::Outside => {
@@ -90,7 +93,8 @@ pub fn project() -> &'static Path {
 /// Builds our programs and returns the directory in which cargo put them.
 fn build(profile: Profile) -> Result<(PathBuf, crate::progress::Outcome)> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
+    let build =
+        Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
     let (build, directory) = match profile {
         Profile::Debug => (build, "debug"),
         Profile::Release => (build.arg("--release"), "release"),

@@ -47,7 +47,8 @@ impl Cache {
         let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
             Some(base) => PathBuf::from(base),
             None => {
-                let home = std::env::var_os("HOME").context("set HOME or XDG_CACHE_HOME: the cache folder lies below it")?;
+                let home = std::env::var_os("HOME")
+                    .context("set HOME or XDG_CACHE_HOME: the cache folder lies below it")?;
                 PathBuf::from(home).join(".cache")
             }
         };
@@ -77,7 +78,12 @@ impl Cache {
     ///
     /// # Errors
     /// `make` fails, or the file system does.
-    pub fn entry(&self, name: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<(PathBuf, Outcome)> {
+    pub fn entry(
+        &self,
+        name: &str,
+        key: &Key,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<(PathBuf, Outcome)> {
         let entry = self.root.join(format!("{name}-{}", key.0));
         if entry.is_dir() {
             return Ok((entry, Outcome::AlreadyThere));

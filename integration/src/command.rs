@@ -68,7 +68,8 @@ impl Run {
     pub fn output(self) -> Result<String> {
         let shown = self.to_string();
         let output = self.finish()?;
-        String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed something that is not UTF-8"))
+        String::from_utf8(output.stdout)
+            .with_context(|| format!("`{shown}` printed something that is not UTF-8"))
     }
 
     /// Runs the command for its effect.

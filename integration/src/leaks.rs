@@ -12,7 +12,11 @@ use anyhow::{Context, Result};
 pub fn mounts_below(dir: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let prefix = format!("{}/", dir.display());
-    Ok(text.lines().filter(|line| line.split(' ').any(|field| names(field, &prefix))).map(str::to_owned).collect())
+    Ok(text
+        .lines()
+        .filter(|line| line.split(' ').any(|field| names(field, &prefix)))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Whether a field of mountinfo is a path below `prefix`, or a list of options that has one.

@@ -75,7 +75,8 @@ pub fn is_there(program: &str) -> bool {
     if path.is_absolute() {
         return path.exists();
     }
-    std::env::var_os("PATH").is_some_and(|dirs| std::env::split_paths(&dirs).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|dirs| std::env::split_paths(&dirs).any(|dir| dir.join(program).is_file()))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    unmount,
 };
 use rustix::process::{Pid, WaitOptions, pivot_root, wait};
 use serde::{Deserialize, Serialize};
@@ -176,7 +177,10 @@ impl Entrance {
 /// An overlay of the test host and an upper directory below `base`, which goes when the namespaces go.
 fn overlay(lower: &Path, base: &Path) -> Result<PathBuf> {
     let lower = lower.to_str().context("the cache folder's path is not UTF-8")?;
-    ensure!(!lower.contains([':', ',', '\\']), "the cache folder's path must be free of `:`, `,` and `\\`: {lower}");
+    ensure!(
+        !lower.contains([':', ',', '\\']),
+        "the cache folder's path must be free of `:`, `,` and `\\`: {lower}"
+    );
     let root = base.join("root");
     for dir in ["root", "upper", "work"] {
         fs::create_dir(base.join(dir)).with_context(|| format!("make {dir} in {}", base.display()))?;
@@ -220,7 +224,8 @@ fn switch_root(root: &Path) -> Result<()> {
     fs::create_dir_all("old")?;
     pivot_root(".", "old").context("pivot_root")?;
     env::set_current_dir("/")?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make / private")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("make / private")?;
     unmount("/old", UnmountFlags::DETACH).context("let go of the machine's root")
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::digest::Hashed;
+use crate::digest::{Hashed, hex};
 
 /// Largest list of xattr names and largest value that Linux allows, in bytes.
 const XATTR_MAX: usize = 64 * 1024;
@@ -66,6 +66,22 @@ pub fn read(root: &Path) -> Result<Tree> {
     Ok(reader.tree)
 }
 
+/// Reads an image's root file system, for a comparison with containerd's overlayfs snapshotter.
+///
+/// That snapshotter ignores an archive's entry for the root directory itself (containerd 2.3,
+/// `pkg/archive/tar.go`, "resolved to root"): its root has the time of the unpacking, which no other
+/// snapshotter can have. So the root's time is 0 here.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_image(root: &Path) -> Result<Tree> {
+    let mut tree = read(root)?;
+    if let Some(entry) = tree.get_mut(Path::new("")) {
+        entry.mtime = (0, 0);
+    }
+    Ok(tree)
+}
+
 struct Reader<'a> {
     root: &'a Path,
     /// First path seen of each inode with several links.
@@ -83,7 +99,8 @@ impl Reader<'_> {
         if !is_directory {
             return Ok(());
         }
-        let mut names = fs::read_dir(&full)?.map(|child| Ok(child?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        let mut names =
+            fs::read_dir(&full)?.map(|child| Ok(child?.file_name())).collect::<io::Result<Vec<_>>>()?;
         // In order, so that the first path of a group of links is the same in every tree.
         names.sort();
         names.into_iter().try_for_each(|name| self.visit(path.join(name)))
@@ -159,7 +176,12 @@ pub fn differences(left: &Tree, right: &Tree, limit: usize) -> Vec<String> {
             Some(_) => {}
         }
     }
-    found.extend(right.keys().filter(|path| !left.contains_key(*path)).map(|path| format!("only right: {}", path.display())));
+    found.extend(
+        right
+            .keys()
+            .filter(|path| !left.contains_key(*path))
+            .map(|path| format!("only right: {}", path.display())),
+    );
     if found.len() > limit {
         let more = found.len() - limit;
         found.truncate(limit);
@@ -175,7 +197,7 @@ impl Entry {
             ("mode", format!("{:o}", self.mode), format!("{:o}", other.mode)),
             ("owner", format!("{}:{}", self.uid, self.gid), format!("{}:{}", other.uid, other.gid)),
             ("mtime", format!("{:?}", self.mtime), format!("{:?}", other.mtime)),
-            ("xattrs", format!("{:?}", self.xattrs), format!("{:?}", other.xattrs)),
+            ("xattrs", shown(&self.xattrs), shown(&other.xattrs)),
             ("links", format!("{:?}", self.same_as), format!("{:?}", other.same_as)),
         ];
         let differing: Vec<String> = fields
@@ -185,6 +207,14 @@ impl Entry {
             .collect();
         differing.join(", ")
     }
+}
+
+/// Attributes with the beginning of each value.
+fn shown(xattrs: &BTreeMap<OsString, Vec<u8>>) -> String {
+    let one = |(name, value): (&OsString, &Vec<u8>)| {
+        format!("{}={} ({} bytes)", name.display(), hex(value.get(..16).unwrap_or(value)), value.len())
+    };
+    format!("[{}]", xattrs.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

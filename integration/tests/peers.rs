@@ -14,14 +14,19 @@ use nexuserofs_integration::tree;
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let needs = Needs { programs: Profile::Debug, trees: false };
-    bed::run(needs, &Steps::new(&Lines), |_| {}, |bed| {
-        let trials = vec![
-            trial("overlayfs_runs", &bed, |bed| runs(bed, OVERLAYFS)),
-            trial("erofs_runs", &bed, |bed| runs(bed, BUILTIN_EROFS)),
-            trial("erofs_equals_overlayfs", &bed, equal),
-        ];
-        Ok(libtest_mimic::run(&arguments, trials).exit_code())
-    })
+    bed::run(
+        needs,
+        &Steps::new(&Lines),
+        |_| {},
+        |bed| {
+            let trials = vec![
+                trial("overlayfs_runs", &bed, |bed| runs(bed, OVERLAYFS)),
+                trial("erofs_runs", &bed, |bed| runs(bed, BUILTIN_EROFS)),
+                trial("erofs_equals_overlayfs", &bed, equal),
+            ];
+            Ok(libtest_mimic::run(&arguments, trials).exit_code())
+        },
+    )
 }
 
 fn trial(name: &str, bed: &Bed, test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Trial {
@@ -33,7 +38,8 @@ fn runs(bed: &Bed, snapshotter: &str) -> Result<()> {
     let node = Node::start(&bed.place, &format!("runs-{snapshotter}"), &NodeOptions::default())?;
     let image = node.push(&bed.demo)?;
     node.containerd.pull("default", snapshotter, Pull::Transfer, &image)?;
-    let program = "open('/new', 'w').write('written'); print(open('/etc/hostname').read() + open('/new').read())";
+    let program =
+        "open('/new', 'w').write('written'); print(open('/etc/hostname').read() + open('/new').read())";
     let printed =
         node.containerd.run("default", snapshotter, &image, "one", &["/usr/bin/python3", "-c", program])?;
     ensure!(printed.trim() == "demo\nwritten", "the container printed {printed:?}");
@@ -57,7 +63,7 @@ fn equal(bed: &Bed) -> Result<()> {
             target: &target,
             writable: false,
         })?;
-        trees.push(tree::read(mounted.path()).with_context(|| format!("plan: {}", mounted.plan))?);
+        trees.push(tree::read_image(mounted.path()).with_context(|| format!("plan: {}", mounted.plan))?);
         mounted.undo()?;
     }
     let found = tree::differences(&trees[0], &trees[1], 20);

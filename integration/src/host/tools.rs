@@ -98,7 +98,8 @@ fn build_in_root(root: &Path, into: &Path) -> Result<()> {
     // The machine's trust anchors and resolver, so that the module proxy is reached as from the machine.
     for file in ["etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf", "etc/hosts"] {
         let from = Path::new("/").join(file);
-        fs::copy(&from, root.join(file)).with_context(|| format!("copy {} into the Go builder", from.display()))?;
+        fs::copy(&from, root.join(file))
+            .with_context(|| format!("copy {} into the Go builder", from.display()))?;
     }
     Run::new("cp").arg("-a").arg(module()).arg(root.join("module")).run()?;
     fs::create_dir(root.join("programs"))?;

@@ -2,11 +2,15 @@
 //! things away.
 //!
 //! The second layer has what a tar can say about a file: hard links, setuid and sticky modes, owners beyond
-//! 16 bits, devices, FIFOs, file capabilities, times with nanoseconds and before 1970. The third has whiteouts,
-//! an opaque directory, a directory that replaces a file and the reverse.
+//! 16 bits, devices, FIFOs, file capabilities, large attributes, times with nanoseconds. The third has
+//! whiteouts, an opaque directory, a directory that replaces a file and the reverse.
+//!
+//! Two things are left out because containerd's overlayfs snapshotter, which the image is compared with,
+//! drops them: it sets no `trusted.*` attribute of an archive, and turns times before 1970 into 0
+//! (containerd 2.3, `pkg/archive/tar_unix.go` and `time.go`).
 
 use std::ffi::CString;
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -21,7 +25,7 @@ use crate::command::Run;
 use crate::progress::Outcome;
 
 /// Changes when the recipe below does.
-const RECIPE: &str = "demo 1";
+const RECIPE: &str = "demo 2";
 
 /// Seconds since 1970 that stand for "now" in the Debian root.
 const EPOCH: &str = "1760000000";
@@ -102,12 +106,11 @@ fn owners_and_modes(app: &Path) -> Result<()> {
     chmod("kept", 0o1777)?;
     set_xattr(&app.join("capable"), "security.capability", CAP_NET_RAW)?;
     set_xattr(&app.join("main.py"), "user.comment", b"an attribute")?;
-    set_xattr(&app.join("kept"), "trusted.note", &[b'x'; 1000])
+    set_xattr(&app.join("kept"), "user.large", &[b'x'; 3000])
 }
 
 /// `cap_net_raw=ep` as `vfs_cap_data` revision 2, see `linux/capability.h`.
-const CAP_NET_RAW: &[u8] =
-    &[0x01, 0, 0, 0x02, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CAP_NET_RAW: &[u8] = &[0x01, 0, 0, 0x02, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn set_xattr(path: &Path, name: &str, value: &[u8]) -> Result<()> {
     setxattr(path, CString::new(name)?, value, XattrFlags::empty())
@@ -115,11 +118,13 @@ fn set_xattr(path: &Path, name: &str, value: &[u8]) -> Result<()> {
 }
 
 fn times(app: &Path) -> Result<()> {
-    let set = |name: &str, time| -> Result<()> {
-        Ok(File::open(app.join(name))?.set_times(FileTimes::new().set_modified(time))?)
+    let set = |name: &str, since_1970| -> Result<()> {
+        Ok(File::open(app.join(name))?.set_modified(SystemTime::UNIX_EPOCH + since_1970)?)
     };
-    set("main.py", SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789))?;
-    set("setuid", SystemTime::UNIX_EPOCH - Duration::new(86_400, 0))
+    set("main.py", Duration::new(1_700_000_000, 123_456_789))?;
+    set("setuid", Duration::ZERO)?;
+    // Past 2038 and past what 32 unsigned bits hold.
+    set("kept/data", Duration::from_secs(5_000_000_000))
 }
 
 /// The third layer: what OCI calls whiteouts.

@@ -38,7 +38,8 @@ impl Layout {
     /// # Errors
     /// The blob directory cannot be made.
     pub fn create(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir.join("blobs/sha256")).with_context(|| format!("make blobs in {}", dir.display()))?;
+        fs::create_dir_all(dir.join("blobs/sha256"))
+            .with_context(|| format!("make blobs in {}", dir.display()))?;
         Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() })
     }
 

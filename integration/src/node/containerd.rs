@@ -60,11 +60,12 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts containerd with its state in `dir`, which is made. `plugin` is the socket of our daemon,
-    /// which need not be there yet.
+    /// which need not be there yet. Without it our plugins are not configured: with our differ first in
+    /// line and no daemon, every unpacking through the diff service would fail.
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start(dir: &Path, place: &Place, plugin: &Path, peer: Peer) -> Result<Self> {
+    pub fn start(dir: &Path, place: &Place, plugin: Option<&Path>, peer: Peer) -> Result<Self> {
         fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
         let (root, state, socket) = (dir.join("root"), dir.join("state"), dir.join("containerd.sock"));
         let config = dir.join("config.toml");
@@ -148,7 +149,12 @@ impl Containerd {
     /// # Errors
     /// The container cannot be made, or its command fails.
     pub fn run(
-        &self, namespace: &str, snapshotter: &str, reference: &str, container: &str, command: &[&str],
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        reference: &str,
+        container: &str,
+        command: &[&str],
     ) -> Result<String> {
         self.ctr(namespace)
             .args(["run", "--rm", "--snapshotter", snapshotter, reference, container])
@@ -170,7 +176,12 @@ impl Containerd {
     /// ctr fails.
     pub fn snapshots(&self, namespace: &str, snapshotter: &str) -> Result<Vec<String>> {
         let list = self.ctr(namespace).args(["snapshots", "--snapshotter", snapshotter, "list"]).output()?;
-        Ok(list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+        Ok(list
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Mounts an unpacked image's root file system on `target`, which is made, through the mount manager.
@@ -197,10 +208,14 @@ impl Containerd {
     }
 
     fn image_mount(&self, namespace: &str, snapshotter: &str, key: &str) -> Run {
-        Run::new(self.tools.join("image-mount"))
-            .arg("-address")
-            .arg(&self.socket)
-            .args(["-namespace", namespace, "-snapshotter", snapshotter, "-key", key])
+        Run::new(self.tools.join("image-mount")).arg("-address").arg(&self.socket).args([
+            "-namespace",
+            namespace,
+            "-snapshotter",
+            snapshotter,
+            "-key",
+            key,
+        ])
     }
 }
 
@@ -268,22 +283,17 @@ impl Drop for Mounted<'_> {
 }
 
 /// containerd's configuration: everything private, our plugins first in line, the built-in peers beside them.
-fn configuration(root: &Path, state: &Path, socket: &Path, plugin: &Path, peer: Peer) -> String {
-    let (root, state, socket, plugin) = (root.display(), state.display(), socket.display(), plugin.display());
-    let unpack: String = [(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs"), (SNAPSHOTTER, DIFFER)]
-        .iter()
-        .map(|(snapshotter, differ)| {
-            format!(
-                r#"
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "{snapshotter}"
-    differ = "{differ}"
-"#
-            )
-        })
-        .collect();
+fn configuration(root: &Path, state: &Path, socket: &Path, plugin: Option<&Path>, peer: Peer) -> String {
+    let (root, state, socket) = (root.display(), state.display(), socket.display());
     let mkfs_options = peer.mkfs_options();
+    let mut unpack = vec![(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs")];
+    let mut differs = vec!["erofs", "walking"];
+    if plugin.is_some() {
+        unpack.push((SNAPSHOTTER, DIFFER));
+        differs.insert(0, DIFFER);
+    }
+    let ours = plugin.map(our_plugins).unwrap_or_default();
+    let unpack: String = unpack.into_iter().map(unpack_entry).collect();
     format!(
         r#"version = 3
 root = "{root}"
@@ -298,18 +308,9 @@ disabled_plugins = [
 
 [ttrpc]
   address = "{socket}.ttrpc"
-
-[proxy_plugins.{SNAPSHOTTER}]
-  type = "snapshot"
-  address = "{plugin}"
-  capabilities = ["rebase"]
-
-[proxy_plugins.{DIFFER}]
-  type = "diff"
-  address = "{plugin}"
-
+{ours}
 [plugins."io.containerd.service.v1.diff-service"]
-  default = ["{DIFFER}", "erofs", "walking"]
+  default = {differs:?}
 
 [plugins."io.containerd.differ.v1.erofs"]
   mkfs_options = {mkfs_options}
@@ -317,5 +318,32 @@ disabled_plugins = [
 [plugins."io.containerd.transfer.v1.local"]
   max_concurrent_unpacks = 4
 {unpack}"#
+    )
+}
+
+fn our_plugins(socket: &Path) -> String {
+    let socket = socket.display();
+    format!(
+        r#"
+[proxy_plugins.{SNAPSHOTTER}]
+  type = "snapshot"
+  address = "{socket}"
+  capabilities = ["rebase"]
+
+[proxy_plugins.{DIFFER}]
+  type = "diff"
+  address = "{socket}"
+"#
+    )
+}
+
+fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
+    format!(
+        r#"
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "{snapshotter}"
+    differ = "{differ}"
+"#
     )
 }

@@ -42,7 +42,12 @@ impl Daemon {
     ///
     /// # Errors
     /// The program was not built, or does not come up.
-    pub(super) fn start(dir: &Path, place: &Place, containerd: &Path, options: &DaemonOptions) -> Result<Self> {
+    pub(super) fn start(
+        dir: &Path,
+        place: &Place,
+        containerd: &Path,
+        options: &DaemonOptions,
+    ) -> Result<Self> {
         let program = place.programs.join(PROGRAM);
         ensure!(program.is_file(), "{PROGRAM} is not built: run `cargo build --bins` first");
         let (socket, log) = (socket(dir), dir.join("nexuserofs.log"));
@@ -117,8 +122,12 @@ impl Daemon {
     /// # Errors
     /// A directory cannot be read.
     pub fn layers(&self) -> Result<Vec<PathBuf>> {
-        let mut layers: Vec<PathBuf> =
-            self.entries("layers")?.into_iter().map(|entry| entry.join("layer.erofs")).filter(|file| file.exists()).collect();
+        let mut layers: Vec<PathBuf> = self
+            .entries("layers")?
+            .into_iter()
+            .map(|entry| entry.join("layer.erofs"))
+            .filter(|file| file.exists())
+            .collect();
         layers.sort();
         Ok(layers)
     }
@@ -142,7 +151,12 @@ impl Daemon {
 }
 
 fn spawn(
-    program: &Path, root: &Path, socket: &Path, containerd: &Path, log: &Path, options: &DaemonOptions,
+    program: &Path,
+    root: &Path,
+    socket: &Path,
+    containerd: &Path,
+    log: &Path,
+    options: &DaemonOptions,
 ) -> Result<Service> {
     let mut command = Command::new(program);
     command.arg("--root").arg(root).arg("--address").arg(socket);

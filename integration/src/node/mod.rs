@@ -61,7 +61,8 @@ impl Node {
         fs::create_dir(&dir).with_context(|| format!("make the node's directory {}", dir.display()))?;
         let registry = Registry::start(&dir.join("registry"))?;
         let socket = daemon::socket(&dir);
-        let containerd = Containerd::start(&dir.join("containerd"), place, &socket, options.peer)?;
+        let plugin = options.daemon.is_some().then_some(socket.as_path());
+        let containerd = Containerd::start(&dir.join("containerd"), place, plugin, options.peer)?;
         let daemon = match &options.daemon {
             Some(options) => Some(Daemon::start(&dir, place, containerd.socket(), options)?),
             None => None,
