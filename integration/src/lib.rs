@@ -1,1 +1,25 @@
-//! Test bed.
+//! The test bed: real components, started privately, watched and taken down again.
+//!
+//! What a test on real components needs comes in three parts, each made once and kept in the user's cache folder:
+//!
+//! * [`machine`] and [`host`]: packages of the machine, a Debian root with current container tools, and
+//!   containerd built from the Go module in `containerd-tools/`;
+//! * [`images`]: real images, as OCI layouts;
+//! * [`stage`]: a program runs itself again inside that root, as the first process of mount and process
+//!   namespaces of its own. Whatever it starts or mounts there ends with it.
+//!
+//! Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
+//! [`leaks`] finds what was left behind.
+
+pub mod bed;
+pub mod cache;
+pub mod command;
+pub mod digest;
+pub mod host;
+pub mod images;
+pub mod leaks;
+pub mod machine;
+pub mod node;
+pub mod progress;
+pub mod stage;
+pub mod tree;

@@ -1,0 +1,135 @@
+//! The whole way of a program into the test host and back, for test programs and `cargo xtask` alike.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::cache::{Cache, remove_tree};
+use crate::command::Run;
+use crate::host::TestHost;
+use crate::images::{Image, demo, trees};
+use crate::progress::Steps;
+use crate::stage::{self, Place, Stage, Visible};
+
+/// How the project's programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// With overflow checks, for tests.
+    Debug,
+    /// Optimised, for whatever is timed.
+    Release,
+}
+
+/// What is made on the machine before the program goes inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Our own programs, built this way.
+    pub programs: Profile,
+    /// The three large trees besides the demo image.
+    pub trees: bool,
+}
+
+/// The test host from inside, with the images that were made.
+#[derive(Clone, Debug)]
+pub struct Bed {
+    /// Where things lie.
+    pub place: Place,
+    /// The demo image.
+    pub demo: Image,
+    /// The large trees, empty unless they were asked for.
+    pub trees: Vec<Image>,
+}
+
+/// Runs `inside` in the test host and returns its exit code.
+///
+/// The program calls this once, early in main: it comes back here in every stage. `summary` is told on the
+/// machine which steps the preparation took.
+///
+/// # Errors
+/// A part cannot be made, or `inside` fails.
+pub fn run(
+    needs: Needs,
+    steps: &Steps<'_>,
+    summary: impl FnOnce(&Steps<'_>),
+    inside: impl FnOnce(Bed) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    match stage::current()? {
+        Stage::Outside => {
+            let cache = Cache::open()?;
+            let host = TestHost::prepare(&cache, steps)?;
+            images(&cache, needs, steps)?;
+            let programs = steps.run("our programs", || build(needs.programs))?;
+            summary(steps);
+            let scratch = Scratch::create(&cache)?;
+            let visible =
+                Visible { programs: &programs, cache: cache.root(), project: project(), scratch: &scratch.0 };
+            stage::enter(&host, &visible)
+        }
+        Stage::Entering(entrance) => entrance.complete(),
+        Stage::Inside(place) => {
+            let (demo, trees) = images(&Cache::at(&place.cache)?, needs, steps)?;
+            inside(Bed { place, demo, trees })
+        }
+    }
+}
+
+/// The images, made where they are missing. Inside, all are in the cache.
+fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<(Image, Vec<Image>)> {
+    let demo = steps.run("image demo", || demo::make(cache))?;
+    let trees = if needs.trees { trees::make(cache, steps)? } else { Vec::new() };
+    Ok((demo, trees))
+}
+
+/// The project's source tree.
+#[must_use]
+pub fn project() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Builds our programs and returns the directory in which cargo put them.
+fn build(profile: Profile) -> Result<(PathBuf, crate::progress::Outcome)> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build =
+        Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
+    let (build, directory) = match profile {
+        Profile::Debug => (build, "debug"),
+        Profile::Release => (build.arg("--release"), "release"),
+    };
+    build.run()?;
+    Ok((target_directory()?.join(directory), crate::progress::Outcome::Done))
+}
+
+/// cargo's target directory: this program lies in `TARGET/PROFILE` or `TARGET/PROFILE/deps`.
+fn target_directory() -> Result<PathBuf> {
+    let program = env::current_exe().context("find this program's own file")?;
+    let mut dir = program.parent().context("this program's file has no directory")?;
+    if dir.ends_with("deps") {
+        dir = dir.parent().unwrap_or(dir);
+    }
+    Ok(dir.parent().context("this program does not lie in cargo's target directory")?.to_owned())
+}
+
+/// An empty directory on the machine's disk, removed when this value is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn create(cache: &Cache) -> Result<Self> {
+        let dir = cache.root().join(format!("scratch-{}", std::process::id()));
+        // A directory of this name is from a dead process that had the same id.
+        remove_tree(&dir)?;
+        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.0) {
+            eprintln!("test bed: {error:#}");
+        }
+    }
+}

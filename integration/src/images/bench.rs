@@ -1,0 +1,1 @@
+//! The layers of `cargo xtask bench unpack`.

@@ -1,0 +1,165 @@
+//! An OCI image layout, written from directories and tar files.
+//!
+//! Format: OCI image specification 1.1, `image-layout.md`, `manifest.md` and `config.md`.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::digest::{Hashed, hex};
+
+/// Where a layer's files come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// A directory. Names that begin with `.wh.` become whiteouts.
+    Directory(&'a Path),
+    /// A tar file.
+    Tar(&'a Path),
+}
+
+/// A layout that is being written. An image without [`Layout::finish`] is not readable.
+#[derive(Debug)]
+pub struct Layout {
+    dir: PathBuf,
+    layers: Vec<Value>,
+    diff_ids: Vec<String>,
+}
+
+impl Layout {
+    /// Begins a layout in `dir`, which exists and is empty.
+    ///
+    /// # Errors
+    /// The blob directory cannot be made.
+    pub fn create(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir.join("blobs/sha256"))
+            .with_context(|| format!("make blobs in {}", dir.display()))?;
+        Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() })
+    }
+
+    /// Adds a layer on top, as a tar with gzip at its usual level.
+    ///
+    /// # Errors
+    /// tar fails, or a file cannot be read or written.
+    pub fn add(&mut self, source: Source<'_>) -> Result<()> {
+        match source {
+            Source::Tar(path) => {
+                let tar = File::open(path).with_context(|| format!("open {}", path.display()))?;
+                self.add_tar(BufReader::with_capacity(1 << 20, tar))
+            }
+            Source::Directory(dir) => {
+                let mut tar = tar_of(dir)
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .with_context(|| format!("start tar on {}", dir.display()))?;
+                let stream = tar.stdout.take().context("tar has no output")?;
+                self.add_tar(stream)?;
+                let status = tar.wait()?;
+                ensure!(status.success(), "tar of {} ended with {status}", dir.display());
+                Ok(())
+            }
+        }
+    }
+
+    fn add_tar(&mut self, tar: impl Read) -> Result<()> {
+        let unfinished = self.dir.join("layer");
+        let blob = File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
+        let mut tar = Hashed::new(tar);
+        let mut gzip = GzEncoder::new(Hashed::new(blob), Compression::new(6));
+        io::copy(&mut tar, &mut gzip).context("compress a layer")?;
+        let blob = gzip.finish()?;
+        let (digest, size) = (hex(&blob.digest()), blob.length());
+        fs::rename(&unfinished, self.blob(&digest))?;
+        self.layers.push(descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &digest, size));
+        self.diff_ids.push(format!("sha256:{}", hex(&tar.digest())));
+        Ok(())
+    }
+
+    /// Writes configuration, manifest and index.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn finish(self) -> Result<()> {
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] },
+            "rootfs": { "type": "layers", "diff_ids": self.diff_ids },
+        });
+        let config = self.add_json("application/vnd.oci.image.config.v1+json", &config)?;
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": self.layers,
+        });
+        let mut manifest = self.add_json(media_type, &manifest)?;
+        manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest],
+        });
+        fs::write(self.dir.join("index.json"), index.to_string())?;
+        fs::write(self.dir.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
+        Ok(())
+    }
+
+    fn add_json(&self, media_type: &str, value: &Value) -> Result<Value> {
+        let text = value.to_string();
+        let digest = hex(&Sha256::digest(&text));
+        fs::write(self.blob(&digest), &text)?;
+        Ok(descriptor(media_type, &digest, text.len() as u64))
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        self.dir.join("blobs/sha256").join(digest)
+    }
+}
+
+/// GNU tar of a directory's contents: sorted, with numeric owners, full times and every xattr.
+fn tar_of(dir: &Path) -> Command {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--format=posix", "--sort=name", "--numeric-owner"])
+        .args(["--xattrs", "--xattrs-include=*"])
+        // Without these two times the same tree gives the same bytes.
+        .arg("--pax-option=delete=atime,delete=ctime")
+        .arg("--directory")
+        .arg(dir)
+        .arg(".");
+    tar
+}
+
+fn descriptor(media_type: &str, digest: &str, size: u64) -> Value {
+    json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_name_the_blobs_that_they_are_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("file"), "hello").unwrap();
+        let out = dir.path().join("layout");
+        fs::create_dir(&out).unwrap();
+        let mut layout = Layout::create(&out).unwrap();
+        layout.add(Source::Directory(&tree)).unwrap();
+        let diff_id = layout.diff_ids[0].clone();
+        let layer = layout.layers[0].clone();
+        layout.finish().unwrap();
+
+        let name = layer["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        let blob = fs::read(out.join("blobs/sha256").join(&name)).unwrap();
+        assert_eq!(hex(&Sha256::digest(&blob)), name);
+        assert_eq!(layer["size"], blob.len());
+        let mut tar = Vec::new();
+        flate2::read::GzDecoder::new(blob.as_slice()).read_to_end(&mut tar).unwrap();
+        assert_eq!(format!("sha256:{}", hex(&Sha256::digest(&tar))), diff_id);
+    }
+}

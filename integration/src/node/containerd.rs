@@ -1,0 +1,349 @@
+//! A private containerd 2.3 and its clients.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::service::Service;
+use super::{BUILTIN_EROFS, DIFFER, OVERLAYFS, SNAPSHOTTER};
+use crate::command::Run;
+use crate::stage::Place;
+
+/// How containerd's own erofs differ is tuned, which we measure against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// containerd's defaults, and no igzip: what a machine has that nobody tuned.
+    #[default]
+    Default,
+    /// The options of its documentation, with igzip.
+    Tuned,
+}
+
+impl Peer {
+    fn mkfs_options(self) -> &'static str {
+        match self {
+            Self::Default => "[]",
+            Self::Tuned => r#"["-T0", "--mkfs-time", "--sort=none"]"#,
+        }
+    }
+
+    /// containerd looks for igzip, then for pigz, unless these are set.
+    fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Default => &[("CONTAINERD_DISABLE_IGZIP", "1"), ("CONTAINERD_DISABLE_PIGZ", "1")],
+            Self::Tuned => &[],
+        }
+    }
+}
+
+/// Which of containerd's two ways a pull takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// The transfer service: containerd fetches and unpacks, several layers at a time.
+    Transfer,
+    /// The classic client, which unpacks through the diff service.
+    Local,
+}
+
+/// A running containerd.
+#[derive(Debug)]
+pub struct Containerd {
+    service: Service,
+    tools: PathBuf,
+    root: PathBuf,
+    state: PathBuf,
+    socket: PathBuf,
+}
+
+impl Containerd {
+    /// Starts containerd with its state in `dir`, which is made. `plugin` is the socket of our daemon,
+    /// which need not be there yet. Without it our plugins are not configured: with our differ first in
+    /// line and no daemon, every unpacking through the diff service would fail.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(dir: &Path, place: &Place, plugin: Option<&Path>, peer: Peer) -> Result<Self> {
+        fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
+        let (root, state, socket) = (dir.join("root"), dir.join("state"), dir.join("containerd.sock"));
+        let config = dir.join("config.toml");
+        fs::write(&config, configuration(&root, &state, &socket, plugin, peer))?;
+        let mut command = Command::new(place.tools.join("containerd"));
+        command.arg("--config").arg(&config).envs(peer.environment().iter().copied());
+        let service = Service::start("containerd", command, &dir.join("log"))?;
+        let mut containerd = Self { service, tools: place.tools.clone(), root, state, socket };
+        let version = containerd.version_command();
+        containerd.service.wait_until(|| version().succeeds())?;
+        Ok(containerd)
+    }
+
+    /// Asks for the server's version, by a closure that borrows nothing of this value.
+    fn version_command(&self) -> impl Fn() -> Run + use<> {
+        let (ctr, socket) = (self.tools.join("ctr"), self.socket.clone());
+        move || Run::new(&ctr).arg("--address").arg(&socket).arg("version")
+    }
+
+    /// The gRPC socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The directory with content store and metadata.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the shim mounts a container's root file system.
+    #[must_use]
+    pub fn rootfs_of(&self, namespace: &str, container: &str) -> PathBuf {
+        self.state.join("io.containerd.runtime.v2.task").join(namespace).join(container).join("rootfs")
+    }
+
+    /// containerd's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
+    /// Everything that containerd logged so far.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.service.log()
+    }
+
+    /// containerd's command-line client, in a namespace.
+    #[must_use]
+    pub fn ctr(&self, namespace: &str) -> Run {
+        Run::new(self.tools.join("ctr")).arg("--address").arg(&self.socket).args(["--namespace", namespace])
+    }
+
+    /// Pulls an image and unpacks it for a snapshotter.
+    ///
+    /// # Errors
+    /// ctr fails.
+    pub fn pull(&self, namespace: &str, snapshotter: &str, how: Pull, reference: &str) -> Result<()> {
+        let pull = self.ctr(namespace).args(["images", "pull", "--plain-http", "--snapshotter", snapshotter]);
+        let pull = match how {
+            Pull::Transfer => pull,
+            Pull::Local => pull.arg("--local"),
+        };
+        pull.arg(reference).run()
+    }
+
+    /// Fetches an image's content without unpacking it.
+    ///
+    /// # Errors
+    /// ctr fails.
+    pub fn fetch(&self, namespace: &str, reference: &str) -> Result<()> {
+        self.ctr(namespace).args(["content", "fetch", "--plain-http", reference]).run()
+    }
+
+    /// Runs a command in a new container under runc and returns what it printed.
+    ///
+    /// # Errors
+    /// The container cannot be made, or its command fails.
+    pub fn run(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        reference: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<String> {
+        self.ctr(namespace)
+            .args(["run", "--rm", "--snapshotter", snapshotter, reference, container])
+            .args(command)
+            .output()
+    }
+
+    /// Removes an image and waits for garbage collection.
+    ///
+    /// # Errors
+    /// ctr fails.
+    pub fn remove_image(&self, namespace: &str, reference: &str) -> Result<()> {
+        self.ctr(namespace).args(["images", "rm", "--sync", reference]).run()
+    }
+
+    /// Keys of a snapshotter's snapshots in a namespace.
+    ///
+    /// # Errors
+    /// ctr fails.
+    pub fn snapshots(&self, namespace: &str, snapshotter: &str) -> Result<Vec<String>> {
+        let list = self.ctr(namespace).args(["snapshots", "--snapshotter", snapshotter, "list"]).output()?;
+        Ok(list
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Mounts an unpacked image's root file system on `target`, which is made, through the mount manager.
+    ///
+    /// # Errors
+    /// The snapshot, the activation or a mount fails.
+    pub fn mount(&self, image: ImageMount<'_>) -> Result<Mounted<'_>> {
+        fs::create_dir_all(image.target).with_context(|| format!("make {}", image.target.display()))?;
+        let key = format!("mounted {}", image.target.display());
+        let mut run = self.image_mount(image.namespace, image.snapshotter, &key);
+        if image.writable {
+            run = run.arg("-writable");
+        }
+        let plan = run.arg(image.reference).arg(image.target).output()?;
+        Ok(Mounted {
+            containerd: self,
+            namespace: image.namespace.to_owned(),
+            snapshotter: image.snapshotter.to_owned(),
+            key,
+            target: image.target.to_owned(),
+            plan: serde_json::from_str(&plan).context("mount list of image-mount")?,
+            undone: false,
+        })
+    }
+
+    fn image_mount(&self, namespace: &str, snapshotter: &str, key: &str) -> Run {
+        Run::new(self.tools.join("image-mount")).arg("-address").arg(&self.socket).args([
+            "-namespace",
+            namespace,
+            "-snapshotter",
+            snapshotter,
+            "-key",
+            key,
+        ])
+    }
+}
+
+/// Which image is mounted where, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageMount<'a> {
+    /// containerd namespace.
+    pub namespace: &'a str,
+    /// Snapshotter for which the image is unpacked.
+    pub snapshotter: &'a str,
+    /// The image.
+    pub reference: &'a str,
+    /// Where its root file system appears.
+    pub target: &'a Path,
+    /// An active snapshot instead of a view.
+    pub writable: bool,
+}
+
+/// A mounted root file system. Dropping it unmounts.
+#[derive(Debug)]
+pub struct Mounted<'a> {
+    containerd: &'a Containerd,
+    namespace: String,
+    snapshotter: String,
+    key: String,
+    target: PathBuf,
+    /// The snapshotter's mount list, as JSON with the field names of containerd's `mount.Mount`.
+    pub plan: Value,
+    undone: bool,
+}
+
+impl Mounted<'_> {
+    /// Where the root file system is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Unmounts and removes the snapshot.
+    ///
+    /// # Errors
+    /// One of the two fails.
+    pub fn undo(mut self) -> Result<()> {
+        self.take_down()
+    }
+
+    fn take_down(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.undone, true) {
+            return Ok(());
+        }
+        self.containerd
+            .image_mount(&self.namespace, &self.snapshotter, &self.key)
+            .arg("-undo")
+            .arg(&self.target)
+            .run()
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.take_down() {
+            eprintln!("test bed: {error:#}");
+        }
+    }
+}
+
+/// containerd's configuration: everything private, our plugins first in line, the built-in peers beside them.
+fn configuration(root: &Path, state: &Path, socket: &Path, plugin: Option<&Path>, peer: Peer) -> String {
+    let (root, state, socket) = (root.display(), state.display(), socket.display());
+    let mkfs_options = peer.mkfs_options();
+    let mut unpack = vec![(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs")];
+    let mut differs = vec!["erofs", "walking"];
+    if plugin.is_some() {
+        unpack.push((SNAPSHOTTER, DIFFER));
+        differs.insert(0, DIFFER);
+    }
+    let ours = plugin.map(our_plugins).unwrap_or_default();
+    let unpack: String = unpack.into_iter().map(unpack_entry).collect();
+    format!(
+        r#"version = 3
+root = "{root}"
+state = "{state}"
+disabled_plugins = [
+  "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri",
+  "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.blockfile",
+]
+
+[grpc]
+  address = "{socket}"
+
+[ttrpc]
+  address = "{socket}.ttrpc"
+{ours}
+[plugins."io.containerd.service.v1.diff-service"]
+  default = {differs:?}
+
+[plugins."io.containerd.differ.v1.erofs"]
+  mkfs_options = {mkfs_options}
+
+[plugins."io.containerd.transfer.v1.local"]
+  max_concurrent_unpacks = 4
+{unpack}"#
+    )
+}
+
+fn our_plugins(socket: &Path) -> String {
+    let socket = socket.display();
+    format!(
+        r#"
+[proxy_plugins.{SNAPSHOTTER}]
+  type = "snapshot"
+  address = "{socket}"
+  capabilities = ["rebase"]
+
+[proxy_plugins.{DIFFER}]
+  type = "diff"
+  address = "{socket}"
+"#
+    )
+}
+
+fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
+    format!(
+        r#"
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "{snapshotter}"
+    differ = "{differ}"
+"#
+    )
+}

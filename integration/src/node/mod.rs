@@ -1,0 +1,106 @@
+//! One node: registry, containerd and our daemon, with all their state in one directory.
+//!
+//! Works inside the test host ([`crate::stage`]). Several nodes can run beside each other.
+
+pub mod containerd;
+pub mod daemon;
+pub mod registry;
+pub mod service;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+pub use containerd::{Containerd, Pull};
+pub use daemon::{Daemon, DaemonOptions};
+pub use registry::Registry;
+
+use crate::images::Image;
+use crate::leaks;
+use crate::stage::Place;
+
+/// Our snapshotter's plugin name.
+pub const SNAPSHOTTER: &str = "nexuserofs";
+/// Our differ's plugin name.
+pub const DIFFER: &str = "nexuserofs-diff";
+/// containerd's built-in snapshotter that unpacks into directories.
+pub const OVERLAYFS: &str = "overlayfs";
+/// containerd's built-in snapshotter that runs mkfs.erofs.
+pub const BUILTIN_EROFS: &str = "erofs";
+
+/// What of a node is to be started, and how.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Our daemon's options; without them no daemon is started.
+    pub daemon: Option<DaemonOptions>,
+    /// How the built-in erofs differ is tuned.
+    pub peer: containerd::Peer,
+}
+
+/// A running node. Dropping it ends its processes.
+#[derive(Debug)]
+pub struct Node {
+    // Fields are dropped in this order: clients before what they use.
+    /// Our daemon, if the node has one.
+    pub daemon: Option<Daemon>,
+    /// containerd and its client.
+    pub containerd: Containerd,
+    /// The registry.
+    pub registry: Registry,
+    dir: PathBuf,
+}
+
+impl Node {
+    /// Starts a node in a new directory of the scratch directory.
+    ///
+    /// # Errors
+    /// A part does not come up; the error has the end of its log.
+    pub fn start(place: &Place, name: &str, options: &NodeOptions) -> Result<Self> {
+        let dir = place.scratch.join(name);
+        fs::create_dir(&dir).with_context(|| format!("make the node's directory {}", dir.display()))?;
+        let registry = Registry::start(&dir.join("registry"))?;
+        let socket = daemon::socket(&dir);
+        let plugin = options.daemon.is_some().then_some(socket.as_path());
+        let containerd = Containerd::start(&dir.join("containerd"), place, plugin, options.peer)?;
+        let daemon = match &options.daemon {
+            Some(options) => Some(Daemon::start(&dir, place, containerd.socket(), options)?),
+            None => None,
+        };
+        Ok(Self { daemon, containerd, registry, dir })
+    }
+
+    /// The directory with everything that the node wrote.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The running daemon.
+    ///
+    /// # Errors
+    /// The node was started without one.
+    pub fn daemon(&mut self) -> Result<&mut Daemon> {
+        self.daemon.as_mut().context("this node was started without our daemon")
+    }
+
+    /// Pushes an image into the node's registry and returns its reference there.
+    ///
+    /// # Errors
+    /// skopeo fails.
+    pub fn push(&self, image: &Image) -> Result<String> {
+        self.registry.push(image)
+    }
+
+    /// Refuses mounts and loop devices that still point below the node's directory.
+    ///
+    /// # Errors
+    /// Something was left; the error lists it.
+    pub fn assert_nothing_mounted(&self) -> Result<()> {
+        let mounts = leaks::mounts_below(&self.dir)?;
+        ensure!(mounts.is_empty(), "mounts were left behind:\n{}", mounts.join("\n"));
+        let loops = leaks::loops_below(&self.dir)?;
+        ensure!(loops.is_empty(), "loop devices were left behind: {loops:?}");
+        Ok(())
+    }
+}

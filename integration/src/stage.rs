@@ -1,0 +1,247 @@
+//! A program that moves into the test host: it runs itself again there, in namespaces of its own.
+//!
+//! Three stages of one program, told apart by an environment variable:
+//!
+//! 1. outside, it prepares the machine and calls [`enter`];
+//! 2. as the first process of new mount and process namespaces it builds the root: an overlay on the test
+//!    host (which is never written to), `/proc`, `/sys`, `/dev`, and the directories of [`Place`];
+//! 3. inside, it does what it is for. Registry, containerd, our daemon and every mount live in the same
+//!    namespaces, so that the program sees them as plain paths.
+//!
+//! When the first process ends, the kernel ends every other process and every mount of the namespaces:
+//! nothing outlives a test that was interrupted. runc needs `/` to be a mount point, which rules out chroot.
+
+use std::env;
+use std::ffi::CString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    unmount,
+};
+use rustix::process::{Pid, WaitOptions, pivot_root, wait};
+use serde::{Deserialize, Serialize};
+
+use crate::host::TestHost;
+
+/// Carries the stage, as JSON, from one run of the program to the next.
+const VARIABLE: &str = "NEXUSEROFS_TEST_BED";
+
+/// Where things lie inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// containerd 2.3, `ctr`, the runc shim and `image-mount`.
+    pub tools: PathBuf,
+    /// The project's programs, as cargo built them.
+    pub programs: PathBuf,
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// The project's source tree.
+    pub project: PathBuf,
+    /// An empty directory on the machine's disk. Removed at the end.
+    pub scratch: PathBuf,
+    /// Versions of the host's packages, one per line.
+    pub versions: String,
+}
+
+/// In which stage the program runs.
+#[derive(Debug)]
+pub enum Stage {
+    /// On the machine.
+    Outside,
+    /// First process of the new namespaces.
+    Entering(Entrance),
+    /// In the test host.
+    Inside(Place),
+}
+
+/// What the first process needs to know to build the root.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entrance {
+    root: PathBuf,
+    /// An empty directory for the tmpfs that holds the new root.
+    base: PathBuf,
+    binds: Vec<(PathBuf, PathBuf)>,
+    inside: Place,
+}
+
+/// The variable's content.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Enter(Entrance),
+    Inside(Place),
+}
+
+/// Directories of the machine that are visible inside.
+#[derive(Clone, Debug)]
+pub struct Visible<'a> {
+    /// Where cargo put the project's programs.
+    pub programs: &'a Path,
+    /// The cache folder.
+    pub cache: &'a Path,
+    /// The project's source tree.
+    pub project: &'a Path,
+    /// An empty directory on the machine's disk. Inside, a directory in it is the scratch directory.
+    pub scratch: &'a Path,
+}
+
+/// Tells in which stage this process runs.
+///
+/// # Errors
+/// The variable holds something that [`enter`] did not write.
+pub fn current() -> Result<Stage> {
+    let Some(text) = env::var_os(VARIABLE) else { return Ok(Stage::Outside) };
+    let message = serde_json::from_slice(text.as_encoded_bytes())
+        .with_context(|| format!("{VARIABLE} is for the test bed's own use: unset it"))?;
+    Ok(match message {
+        Message::Enter(entrance) => Stage::Entering(entrance),
+        Message::Inside(place) => Stage::Inside(place),
+    })
+}
+
+/// Runs this program again inside the test host, with the same arguments, and returns its exit code.
+///
+/// # Errors
+/// The namespaces cannot be made.
+pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
+    let program = env::current_exe().context("find this program's own file")?;
+    let inside = Place {
+        tools: "/testbed/tools".into(),
+        programs: "/testbed/programs".into(),
+        cache: "/testbed/cache".into(),
+        project: "/testbed/project".into(),
+        scratch: "/testbed/scratch".into(),
+        versions: host.versions.clone(),
+    };
+    let base = visible.scratch.join("root");
+    let scratch = visible.scratch.join("scratch");
+    for dir in [&base, &scratch] {
+        fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
+    }
+    let binds = vec![
+        (host.tools.clone(), inside.tools.clone()),
+        (visible.programs.to_owned(), inside.programs.clone()),
+        (visible.cache.to_owned(), inside.cache.clone()),
+        (visible.project.to_owned(), inside.project.clone()),
+        (scratch, inside.scratch.clone()),
+        (program.clone(), PROGRAM.into()),
+    ];
+    let entrance = Entrance { root: host.root.clone(), base, binds, inside };
+    let status = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"])
+        .arg(&program)
+        .args(env::args_os().skip(1))
+        .env(VARIABLE, serde_json::to_string(&Message::Enter(entrance))?)
+        .status()
+        .context("run unshare")?;
+    Ok(exit_code(status.code()))
+}
+
+/// This program's own file, inside.
+const PROGRAM: &str = "/testbed/program";
+
+/// Search path inside: containerd 2.3 hides Debian's.
+const PATH: &str = "/testbed/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Entrance {
+    /// Builds the root, runs the program in it and collects every orphan until the program ends.
+    ///
+    /// # Errors
+    /// A mount fails, or the program cannot be started.
+    pub fn complete(self) -> Result<ExitCode> {
+        mount("tmpfs", &self.base, "tmpfs", MountFlags::empty(), None)
+            .with_context(|| format!("mount a tmpfs on {}", self.base.display()))?;
+        let root = overlay(&self.root, &self.base)?;
+        for (source, target) in &self.binds {
+            bind(source, &inside(&root, target))?;
+        }
+        system_directories(&root)?;
+        switch_root(&root)?;
+
+        let child = Command::new(PROGRAM)
+            .args(env::args_os().skip(1))
+            .env(VARIABLE, serde_json::to_string(&Message::Inside(self.inside))?)
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .env_remove("XDG_CACHE_HOME")
+            .env("TMPDIR", "/tmp")
+            .spawn()
+            .with_context(|| format!("run {PROGRAM} inside the test host"))?;
+        collect_until(child.id())
+    }
+}
+
+/// An overlay of the test host and an upper directory below `base`, which goes when the namespaces go.
+fn overlay(lower: &Path, base: &Path) -> Result<PathBuf> {
+    let lower = lower.to_str().context("the cache folder's path is not UTF-8")?;
+    ensure!(
+        !lower.contains([':', ',', '\\']),
+        "the cache folder's path must be free of `:`, `,` and `\\`: {lower}"
+    );
+    let root = base.join("root");
+    for dir in ["root", "upper", "work"] {
+        fs::create_dir(base.join(dir)).with_context(|| format!("make {dir} in {}", base.display()))?;
+    }
+    let base = base.display();
+    let options = CString::new(format!("lowerdir={lower},upperdir={base}/upper,workdir={base}/work"))?;
+    mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())
+        .context("mount an overlay on the test host's root")?;
+    Ok(root)
+}
+
+/// `path`, which is absolute, below `root`.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<()> {
+    if source.is_dir() {
+        fs::create_dir_all(target)?;
+    } else {
+        fs::create_dir_all(target.parent().unwrap_or(target))?;
+        fs::write(target, "")?;
+    }
+    mount_bind(source, target).with_context(|| format!("bind {} to {}", source.display(), target.display()))
+}
+
+fn system_directories(root: &Path) -> Result<()> {
+    for dir in ["/sys", "/dev"] {
+        mount_bind_recursive(dir, inside(root, Path::new(dir))).with_context(|| format!("bind {dir}"))?;
+    }
+    mount("proc", root.join("proc"), "proc", MountFlags::empty(), None).context("mount /proc")?;
+    for dir in ["run", "tmp"] {
+        mount("tmpfs", root.join(dir), "tmpfs", MountFlags::empty(), None)
+            .with_context(|| format!("mount a tmpfs on /{dir}"))?;
+    }
+    Ok(())
+}
+
+fn switch_root(root: &Path) -> Result<()> {
+    env::set_current_dir(root)?;
+    fs::create_dir_all("old")?;
+    pivot_root(".", "old").context("pivot_root")?;
+    env::set_current_dir("/")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("make / private")?;
+    unmount("/old", UnmountFlags::DETACH).context("let go of the machine's root")
+}
+
+/// Waits for children, orphans of others included, until the one that matters ends.
+fn collect_until(child: u32) -> Result<ExitCode> {
+    let child = i32::try_from(child).ok().and_then(Pid::from_raw);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if Some(pid) == child => return Ok(exit_code(status.exit_status())),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("wait for the program inside the test host"),
+        }
+    }
+}
+
+/// The code of a process that exited, or 1 for one that a signal ended.
+fn exit_code(code: Option<i32>) -> ExitCode {
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
