@@ -1,34 +1,95 @@
-//! The writable block of a snapshot: an ext4 file with `upper/` and `work/` in it.
+//! Writable blocks: fixed-size ext4 files that a snapshot writes to.
+//!
+//! mkfs.ext4 runs once for a size and root directory. What it wrote, a few dozen blocks of
+//! metadata, is kept in memory, and a new writable block is a sparse file with those blocks and a
+//! UUID of its own.
+//!
+//! The file system has no backup superblock and keeps its checksum seed apart from its UUID
+//! (`metadata_csum_seed`), so a new UUID changes one block only. Its feature set is written out
+//! here, since a guest's kernel may be older than the host's e2fsprogs: Linux 4.4 mounts it.
+//!
+//! Format: `Documentation/filesystems/ext4` in the Linux source tree.
 
-use std::fs::{self, File};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{SeekFrom, XattrFlags, lsetxattr, seek};
 
 use crate::error::{Classify, Kind, io_kind};
 use crate::layer::RootAttributes;
+use crate::store::unique::Unique;
 
-/// A writable block that cannot be made.
+/// Block size of the file system, and the unit of a writable block's size, in bytes.
+const BLOCK_SIZE: u64 = 4096;
+
+/// Mode of a writable block's file: only root reads what a container wrote.
+const FILE_MODE: u32 = 0o600;
+
+/// Mode of the overlay work directory, as the kernel and containerd expect it.
+const WORK_MODE: u32 = 0o711;
+
+/// Templates kept in memory; each is some hundred KiB. Nodes use one or two sizes.
+const MAX_TEMPLATES: usize = 16;
+
+const FEATURES: &str = "none,has_journal,ext_attr,dir_index,sparse_super2,filetype,extent,64bit,flex_bg,\
+                        large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed";
+
+/// `num_backup_sb=0`: see the module. `assume_storage_prezeroed`: the file is sparse, so inode
+/// tables are zero already and the kernel must not zero them again after the first mount.
+const EXTENDED: &str =
+    "num_backup_sb=0,nodiscard,lazy_itable_init=0,lazy_journal_init=1,assume_storage_prezeroed=1";
+
+/// Offset of the superblock in the file system, in bytes.
+const SUPERBLOCK: usize = 1024;
+/// Offset of `s_uuid` in the superblock.
+const UUID: usize = 0x68;
+/// Offset of `s_checksum` in the superblock: CRC-32C of all before it.
+const CHECKSUM: usize = 0x3fc;
+
+/// Makes writable blocks, and keeps the templates that they are made from.
+#[derive(Debug, Default)]
+pub struct BlockTemplates {
+    templates: Mutex<VecDeque<(Shape, Arc<Mutex<Option<Template>>>)>>,
+}
+
+/// Why a writable block cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    /// A file operation failed.
+    #[error("cannot {operation} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// What failed.
         operation: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         source: io::Error,
     },
-    /// mkfs.ext4 failed.
-    #[error("mkfs.ext4 could not format {}: {stderr}", path.display())]
+    /// mkfs.ext4 cannot be started.
+    #[error("cannot run mkfs.ext4: install e2fsprogs 1.47 or newer")]
+    Start(#[source] io::Error),
+    /// mkfs.ext4 refused.
+    #[error("mkfs.ext4 cannot format a writable block of {size} bytes ({status}): {stderr}")]
     Format {
-        /// The file.
-        path: PathBuf,
+        /// Size of the block in bytes.
+        size: u64,
+        /// How it ended.
+        status: std::process::ExitStatus,
         /// What it said.
         stderr: String,
+    },
+    /// What mkfs.ext4 wrote has no superblock where one must be.
+    #[error("mkfs.ext4 wrote no superblock for a writable block of {size} bytes")]
+    NoSuperblock {
+        /// Size of the block in bytes.
+        size: u64,
     },
 }
 
@@ -36,53 +97,190 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => io_kind(source),
-            Self::Format { .. } => Kind::Internal,
+            Self::Start(_) => Kind::FailedPrecondition,
+            Self::Format { .. } | Self::NoSuperblock { .. } => Kind::Internal,
         }
     }
 }
 
-/// Makes writable blocks.
-#[derive(Debug, Default)]
-pub struct BlockTemplates;
+/// What a template is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shape {
+    size: u64,
+    root: RootAttributes,
+}
+
+/// The blocks that mkfs.ext4 wrote, as runs of bytes at their offsets.
+#[derive(Debug)]
+struct Template {
+    runs: Vec<(u64, Vec<u8>)>,
+}
 
 impl BlockTemplates {
-    /// Without any template yet.
+    /// An empty set of templates.
     #[must_use]
-    pub const fn new() -> Self {
-        Self
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Makes `path`, an ext4 file of `size` bytes, whose `upper/` has the attributes `root`.
-    /// `scratch` is a directory for temporary files, on the same file system.
+    /// Creates the writable block `path` of `size` bytes, rounded up to 4096, with the directories
+    /// `upper`, which has the attributes `root`, and `work`. mkfs.ext4 needs `scratch`, an existing
+    /// directory on a file system with extended attributes.
+    ///
+    /// Nothing is synchronised: what a container writes need not outlive the machine.
     ///
     /// # Errors
-    /// If the file cannot be written or formatted.
+    /// [`Error::Io`] where `path` exists or cannot be written, and what formatting reports the
+    /// first time that a size is used.
     pub fn create(&self, path: &Path, size: u64, root: &RootAttributes, scratch: &Path) -> Result<(), Error> {
-        let content = scratch.join("block-content");
-        let upper = content.join("upper");
-        make_directory(&content, 0o755)?;
-        make_directory(&upper, root.mode.into())?;
-        make_directory(&content.join("work"), 0o711)?;
-        chown(&upper, Some(root.uid), Some(root.gid)).map_err(io_error("change the owner of", &upper))?;
-        File::create_new(path).and_then(|file| file.set_len(size)).map_err(io_error("create", path))?;
-        let output = Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-d"])
-            .args([&content, path])
-            .output()
-            .map_err(io_error("run mkfs.ext4 for", path))?;
-        if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(Error::Format { path: path.to_owned(), stderr });
+        let size = size.next_multiple_of(BLOCK_SIZE);
+        let slot = self.slot(Shape { size, root: root.clone() });
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let template = match slot.take() {
+            Some(template) => slot.insert(template),
+            None => slot.insert(Template::format(size, root, scratch)?),
+        };
+        template.write(path, size).map_err(|source| Error::Io {
+            operation: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The place of a template; held locked while it is made, so that mkfs.ext4 runs once.
+    fn slot(&self, shape: Shape) -> Arc<Mutex<Option<Template>>> {
+        let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, slot)) = templates.iter().find(|(known, _)| *known == shape) {
+            return Arc::clone(slot);
         }
-        fs::remove_dir_all(&content).map_err(io_error("delete", &content))
+        if templates.len() == MAX_TEMPLATES {
+            templates.pop_front();
+        }
+        let slot = Arc::default();
+        templates.push_back((shape, Arc::clone(&slot)));
+        slot
     }
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::DirBuilder::new().mode(0o700).create(path).map_err(io_error("create", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("change the mode of", path))
+impl Template {
+    fn format(size: u64, root: &RootAttributes, scratch: &Path) -> Result<Self, Error> {
+        let directory = scratch.join(format!("mkfs-{}", unique(scratch)?));
+        let result = Self::format_in(&directory, size, root);
+        let removed = fs::remove_dir_all(&directory);
+        let template = result?;
+        removed.map_err(|source| Error::Io { operation: "remove", path: directory, source })?;
+        Ok(template)
+    }
+
+    fn format_in(directory: &Path, size: u64, root: &RootAttributes) -> Result<Self, Error> {
+        let at = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { operation, path, source }
+        };
+        let (content, image) = (directory.join("content"), directory.join("image"));
+        let (upper, work) = (content.join("upper"), content.join("work"));
+        fs::create_dir_all(&upper).map_err(at("create", &upper))?;
+        fs::create_dir(&work).map_err(at("create", &work))?;
+        set_mode(&work, WORK_MODE).map_err(at("set the mode of", &work))?;
+        apply(&upper, root).map_err(at("set owner, mode and attributes of", &upper))?;
+        let file = File::create_new(&image).map_err(at("create", &image))?;
+        file.set_len(size).map_err(at("set the size of", &image))?;
+        make_file_system(&content, &image, size)?;
+        let runs = written_runs(&file, size).map_err(at("read", &image))?;
+        match runs.first() {
+            Some((0, first)) if first.len() >= SUPERBLOCK + CHECKSUM + 4 => Ok(Self { runs }),
+            _ => Err(Error::NoSuperblock { size }),
+        }
+    }
+
+    fn write(&self, path: &Path, size: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        file.set_len(size)?;
+        for (offset, bytes) in &self.runs {
+            match *offset {
+                0 => file.write_all_at(&with_uuid(bytes.clone(), Unique::new()?), 0)?,
+                offset => file.write_all_at(bytes, offset)?,
+            }
+        }
+        Ok(())
+    }
 }
 
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { operation, path: path.to_owned(), source }
+fn unique(scratch: &Path) -> Result<Unique, Error> {
+    Unique::new().map_err(|source| Error::Io {
+        operation: "name a directory in",
+        path: scratch.to_owned(),
+        source,
+    })
+}
+
+fn make_file_system(content: &Path, image: &Path, size: u64) -> Result<(), Error> {
+    let output = Command::new("mkfs.ext4")
+        // The host's own defaults must not leak into what guests get.
+        .env("MKE2FS_CONFIG", "/dev/null")
+        .args(["-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-O", FEATURES, "-E", EXTENDED, "-d"])
+        .args([content, image])
+        .output()
+        .map_err(Error::Start)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::Format { size, status: output.status, stderr })
+}
+
+/// Sets owner, mode and extended attributes of a directory. The owner comes first, because
+/// changing it clears setuid and setgid.
+fn apply(path: &Path, root: &RootAttributes) -> io::Result<()> {
+    chown(path, Some(root.uid), Some(root.gid))?;
+    set_mode(path, root.mode.into())?;
+    for (name, value) in &root.xattrs {
+        lsetxattr(path, OsStr::from_bytes(name), value, XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// The blocks of a sparse file that are not zero, neighbours joined.
+fn written_runs(file: &File, size: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut block = vec![0; BLOCK_SIZE as usize];
+    let mut offset = 0;
+    while let Some(data) = next_data(file, offset)? {
+        offset = data - data % BLOCK_SIZE;
+        let end = seek(file, SeekFrom::Hole(data))?.min(size);
+        while offset < end {
+            file.read_exact_at(&mut block, offset)?;
+            if block.iter().any(|byte| *byte != 0) {
+                match runs.last_mut() {
+                    Some((start, bytes)) if *start + bytes.len() as u64 == offset => bytes.extend(&block),
+                    _ => runs.push((offset, block.clone())),
+                }
+            }
+            offset += BLOCK_SIZE;
+        }
+    }
+    Ok(runs)
+}
+
+fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first run of a template with a UUID of its own in the superblock.
+fn with_uuid(mut first: Vec<u8>, unique: Unique) -> Vec<u8> {
+    let superblock = &mut first[SUPERBLOCK..];
+    superblock[UUID..UUID + 16]
+        .copy_from_slice(uuid::Builder::from_random_bytes(unique.to_bytes()).as_uuid().as_bytes());
+    // ext4 keeps the CRC register as it stands; the crc32c crate inverts it at the end.
+    let checksum = !crc32c::crc32c(&superblock[..CHECKSUM]);
+    superblock[CHECKSUM..CHECKSUM + 4].copy_from_slice(&checksum.to_le_bytes());
+    first
 }

@@ -29,6 +29,12 @@ impl Unique {
         }
         Ok(Self(u128::from_be_bytes(bytes)))
     }
+
+    /// The 16 bytes, in the order of the text.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for Unique {

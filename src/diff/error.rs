@@ -1,0 +1,105 @@
+//! Why a layer was not unpacked.
+
+use std::io;
+
+use super::content;
+use super::media::Unsupported;
+use super::pass::BadContent;
+use crate::error::{Classify, Kind, io_kind};
+use crate::image::digest::Digest;
+use crate::layer::build;
+use crate::snapshot;
+
+/// Why a layer was not unpacked. The snapshot stays as it was, ready for another try.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The mounts belong to another snapshotter; containerd asks the next differ.
+    #[error("the mounts are not of a snapshot of this snapshotter")]
+    NotOurs,
+    /// The layer is of a type that this differ does not unpack.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The snapshot refused.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// containerd did not give the blob.
+    #[error(transparent)]
+    ContentStore(#[from] content::Error),
+    /// The blob broke off while it was read.
+    #[error("cannot read blob {blob}")]
+    ReadBlob {
+        /// The blob.
+        blob: Digest,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The blob is not what its digest says.
+    #[error(
+        "blob {blob} is damaged in the content store: its {bytes} bytes have digest {found}, expected {expected} bytes; \
+         remove it (ctr content rm) and pull again"
+    )]
+    DamagedBlob {
+        /// The blob.
+        blob: Digest,
+        /// Size that containerd knows, in bytes.
+        expected: u64,
+        /// Digest of what was read.
+        found: Digest,
+        /// Size of what was read, in bytes.
+        bytes: u64,
+    },
+    /// The blob is intact, but its content is not what its media type promises.
+    #[error("blob {blob} cannot be unpacked; its digest is right, so the image was published like this")]
+    Content {
+        /// The blob.
+        blob: Digest,
+        /// What is wrong.
+        source: BadContent,
+    },
+    /// The layer file could not be built.
+    #[error(transparent)]
+    Build(build::Error),
+    /// The blob holds another layer than the image's configuration says.
+    #[error("the blob holds layer {found}, but the image's configuration lists {expected} in its place")]
+    WrongLayer {
+        /// What the configuration says.
+        expected: Digest,
+        /// What the blob holds.
+        found: Digest,
+    },
+    /// The layer was removed while it was about to be shared.
+    #[error("layer {diff_id} was removed while it was about to be shared: pull again")]
+    LayerVanished {
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// The caller went away.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The daemon is stopping.
+    #[error("the daemon is stopping: try again when it runs")]
+    Stopping,
+    /// A thread of the pass panicked.
+    #[error("internal fault: the {0} thread of the pass panicked; its message is in the log")]
+    ThreadPanicked(&'static str),
+    /// The task panicked.
+    #[error("internal fault: unpacking panicked; its message is in the log")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotOurs | Self::Unsupported(_) => Kind::Unimplemented,
+            Self::Snapshot(error) => error.kind(),
+            Self::ContentStore(error) => error.kind(),
+            Self::ReadBlob { source, .. } => io_kind(source),
+            Self::DamagedBlob { .. } => Kind::DataLoss,
+            Self::Content { .. } | Self::WrongLayer { .. } => Kind::InvalidArgument,
+            Self::Build(error) => error.kind(),
+            Self::LayerVanished { .. } | Self::Stopping => Kind::Unavailable,
+            Self::Cancelled => Kind::Cancelled,
+            Self::ThreadPanicked(_) | Self::Panicked(_) => Kind::Internal,
+        }
+    }
+}

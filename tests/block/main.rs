@@ -1,0 +1,129 @@
+//! Writable blocks against e2fsprogs and the kernel.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use nexuserofs::expose::block::BlockTemplates;
+use nexuserofs::layer::RootAttributes;
+use rustix::fs::lgetxattr;
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+
+fn run(program: &str, arguments: &[&str], path: &Path) -> Output {
+    Command::new(program).args(arguments).arg(path).output().unwrap()
+}
+
+fn create(
+    templates: &BlockTemplates,
+    directory: &Path,
+    name: &str,
+    size: u64,
+    root: &RootAttributes,
+) -> std::path::PathBuf {
+    let path = directory.join(name);
+    templates.create(&path, size, root, directory).unwrap();
+    path
+}
+
+fn superblock_field(path: &Path, field: &str) -> String {
+    let output = run("dumpe2fs", &["-h"], path);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().to_owned()
+}
+
+#[test]
+fn e2fsck_finds_every_size_clean() {
+    let (templates, directory) = (BlockTemplates::new(), TempDir::new().unwrap());
+    for size in [16 * MIB, 64 * MIB, 1024 * MIB, 20 * 1024 * MIB] {
+        let path = create(&templates, directory.path(), &size.to_string(), size, &RootAttributes::default());
+        let check = run("e2fsck", &["-f", "-n"], &path);
+        assert!(check.status.success(), "{size}: {}", String::from_utf8_lossy(&check.stdout));
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.len(), size);
+        assert!(metadata.blocks() * 512 < 2 * MIB, "{size}: {} blocks", metadata.blocks());
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4, "nothing of mkfs.ext4 is left");
+}
+
+#[test]
+fn a_size_is_rounded_up_to_whole_blocks() {
+    let directory = TempDir::new().unwrap();
+    let path =
+        create(&BlockTemplates::new(), directory.path(), "odd", 64 * MIB + 1, &RootAttributes::default());
+    assert_eq!(fs::metadata(path).unwrap().len(), 64 * MIB + 4096);
+}
+
+#[test]
+fn blocks_of_one_template_have_their_own_uuid() {
+    let (templates, directory) = (BlockTemplates::new(), TempDir::new().unwrap());
+    let uuids: Vec<String> = ["a", "b"]
+        .map(|name| create(&templates, directory.path(), name, 64 * MIB, &RootAttributes::default()))
+        .iter()
+        .map(|path| superblock_field(path, "Filesystem UUID:"))
+        .collect();
+    assert_ne!(uuids[0], uuids[1]);
+    assert_eq!(uuids[0].as_bytes()[14], b'4', "a version 4 UUID");
+}
+
+#[test]
+fn a_size_that_mkfs_refuses_is_reported_in_its_words() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("tiny");
+    let error =
+        BlockTemplates::new().create(&path, 4096, &RootAttributes::default(), directory.path()).unwrap_err();
+    assert!(error.to_string().contains("mkfs.ext4 cannot format a writable block of 4096 bytes"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_exists_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("kept");
+    fs::write(&path, "content").unwrap();
+    assert!(
+        BlockTemplates::new().create(&path, 64 * MIB, &RootAttributes::default(), directory.path()).is_err()
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+}
+
+#[test]
+fn the_kernel_shows_the_root_of_the_image_in_upper() {
+    let directory = TempDir::new().unwrap();
+    let xattrs = BTreeMap::from([
+        (b"user.origin".to_vec(), b"image".to_vec()),
+        (b"trusted.kept".to_vec(), vec![0, 255]),
+    ]);
+    let root = RootAttributes { mode: 0o1777, uid: 70_000, gid: 5, xattrs };
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED the_kernel_shows_the_root_of_the_image_in_upper: needs root");
+        return;
+    }
+    let path = create(&BlockTemplates::new(), directory.path(), "block", 64 * MIB, &root);
+    let target = directory.path().join("mounted");
+    fs::create_dir(&target).unwrap();
+    let mounted = Command::new("mount").args(["-o", "loop"]).args([&path, &target]).output().unwrap();
+    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    let seen = observe(&target);
+    assert!(run("umount", &[], &target).status.success());
+    let (upper, origin, kept, work_mode) = seen;
+    assert_eq!((upper.mode() & 0o7777, upper.uid(), upper.gid()), (0o1777, 70_000, 5));
+    assert_eq!((origin, kept), (b"image".to_vec(), vec![0, 255]));
+    assert_eq!(work_mode, 0o711);
+}
+
+fn observe(mounted: &Path) -> (fs::Metadata, Vec<u8>, Vec<u8>, u32) {
+    let upper = mounted.join("upper");
+    let attribute = |name: &str| {
+        let mut value = vec![0; 64];
+        let length = lgetxattr(&upper, name, &mut value[..]).unwrap();
+        value.truncate(length);
+        value
+    };
+    let work_mode = fs::metadata(mounted.join("work")).unwrap().mode() & 0o7777;
+    (fs::metadata(&upper).unwrap(), attribute("user.origin"), attribute("trusted.kept"), work_mode)
+}
