@@ -21,10 +21,15 @@ pub struct RootAttributes {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Default for RootAttributes {
+impl RootAttributes {
     /// What `/` is where no layer says anything: 0755, root, no extended attributes.
+    pub const PLAIN: Self = Self { mode: 0o755, uid: 0, gid: 0, xattrs: BTreeMap::new() };
+}
+
+impl Default for RootAttributes {
+    /// [`RootAttributes::PLAIN`].
     fn default() -> Self {
-        Self { mode: 0o755, uid: 0, gid: 0, xattrs: BTreeMap::new() }
+        Self::PLAIN
     }
 }
 

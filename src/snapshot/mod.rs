@@ -1,1 +1,32 @@
 //! The rules of the containerd snapshot model, as a state machine that knows no protobuf type.
+//!
+//! [`Snapshotter`] is the way in. Below it:
+//!
+//! * [`model`]: what callers see of a snapshot; [`settings`]: what they may choose.
+//! * `record`: a snapshot's states and the steps between them, without any input or output.
+//! * `index`: all records in memory, with what is derived from them.
+//! * `ledger`: the one place where records change: memory, database and directories in step.
+//! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
+//! * `create`, `commit`, `layers`: the operations that take more than a few lines.
+//! * `recovery`: from what a stop or a crash left to a consistent start.
+
+mod commit;
+mod create;
+mod directory;
+mod error;
+mod index;
+mod keyed;
+mod layers;
+mod ledger;
+pub mod model;
+mod record;
+mod recovery;
+pub mod settings;
+mod snapshotter;
+
+pub use error::Error;
+pub use layers::Claim;
+pub use model::{Info, Kind, LabelChange, Labels, Usage};
+pub use recovery::{Missing, RecoveryReport};
+pub use settings::{Profile, SnapshotSettings};
+pub use snapshotter::Snapshotter;

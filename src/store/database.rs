@@ -57,13 +57,9 @@ impl Batch {
     ///
     /// # Errors
     /// If `value` has no JSON form.
-    pub fn put<T: Serialize>(
-        &mut self,
-        table: Table,
-        key: String,
-        value: &T,
-    ) -> Result<(), serde_json::Error> {
-        self.operations.push((table, key, Some(serde_json::to_vec(value)?)));
+    pub fn put<T: Serialize>(&mut self, table: Table, key: String, value: &T) -> Result<(), Error> {
+        let text = serde_json::to_vec(value).map_err(|source| Error::Encode { key: key.clone(), source })?;
+        self.operations.push((table, key, Some(text)));
         Ok(())
     }
 
@@ -184,6 +180,17 @@ impl Store {
             }
             Err(error) => self.settle(attempt, error),
         }
+    }
+
+    /// The error for records that make no sense together.
+    pub(crate) fn damaged(&self, reason: &str) -> Error {
+        Error::Damaged { path: self.medium.path().to_owned(), reason: reason.to_owned() }
+    }
+
+    /// Whether it is known of every transaction if it happened.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.database.is_some()
     }
 
     /// After a failed transaction: finds out whether it reached the disk.

@@ -18,7 +18,15 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A record cannot be written as JSON, or a file beside the database is not the JSON expected.
+    /// A record has no JSON form, such as a time before 1970.
+    #[error("record {key:?} cannot be written: {source}")]
+    Encode {
+        /// Key of the record.
+        key: String,
+        /// What has no JSON form.
+        source: serde_json::Error,
+    },
+    /// A file beside the database is not the JSON expected.
     #[error("{} does not hold the record expected: {source}", path.display())]
     Json {
         /// The file or database.
@@ -121,7 +129,9 @@ impl Classify for Error {
             Self::InUse { .. } | Self::NewerSchema { .. } | Self::Mounted { .. } | Self::Undeleted { .. } => {
                 Kind::FailedPrecondition
             }
-            Self::Diverged { .. } | Self::Moved { .. } | Self::Stopped { .. } => Kind::Internal,
+            Self::Encode { .. } | Self::Diverged { .. } | Self::Moved { .. } | Self::Stopped { .. } => {
+                Kind::Internal
+            }
         }
     }
 }

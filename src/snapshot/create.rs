@@ -1,0 +1,141 @@
+//! Prepare and View: a new snapshot, with what its plan names.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::directory::Content;
+use super::index::{Chain, Change};
+use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
+use super::settings::Profile;
+use super::{Error, Labels, Snapshotter};
+use crate::expose::mount::Mount;
+use crate::expose::plan::{Flavour, Lower, Writable};
+use crate::layer::RootAttributes;
+use crate::store;
+
+/// What a new snapshot is for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    View,
+    Active(Writable),
+}
+
+impl Snapshotter {
+    /// Makes an active snapshot and returns its mounts.
+    ///
+    /// With the label `containerd.io/snapshot.ref` it is made to extract a layer into, in a
+    /// directory; otherwise the profile says whether it writes to a block or to a directory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProfile`], [`Error::AlreadyExists`], [`Error::ParentNotFound`],
+    /// [`Error::ParentNotCommitted`], or if the disk is full or fails.
+    pub fn prepare(
+        &self,
+        profile: &str,
+        key: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        let writable = match self.profile(profile)?.default_size {
+            _ if is_extraction(&labels) => Writable::Extraction,
+            0 => Writable::Directory,
+            _ => Writable::Block,
+        };
+        self.create(profile, key, parent, labels, Purpose::Active(writable))
+    }
+
+    /// Makes a read-only snapshot and returns its mounts.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::prepare`].
+    pub fn view(
+        &self,
+        profile: &str,
+        key: &str,
+        parent: Option<&str>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        self.create(profile, key, parent, labels, Purpose::View)
+    }
+
+    fn create(
+        &self,
+        profile_name: &str,
+        key: &str,
+        parent: Option<&str>,
+        labels: Labels,
+        purpose: Purpose,
+    ) -> Result<Vec<Mount>, Error> {
+        let profile = self.profile(profile_name)?;
+        if key.is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        let parent = parent.filter(|parent| !parent.is_empty());
+        let ledger = &self.inner.ledger;
+        let chain = ledger.read(|index| {
+            index.check_free(profile_name, key)?;
+            index.chain(profile_name, parent)
+        })?;
+        let naming = Naming {
+            id: SnapshotId::new()
+                .map_err(store::Error::io("name a directory in", ledger.directories.path()))?,
+            profile: profile_name.to_owned(),
+            key: key.to_owned(),
+            parent: parent.map(str::to_owned),
+            labels,
+        };
+        let state = state(purpose, profile, &chain);
+        let record = Arc::new(Record::new(naming, state, SystemTime::now()));
+        let content = content(purpose, profile, &chain);
+        let mounts = self.plan(&record)?;
+        // The directory comes first: a crash before the record leaves one that nothing names, which
+        // the next start sweeps.
+        let directory = ledger.directories.build(&record, content, &self.inner.staging)?;
+        directory.publish(&ledger.directories.of(record.id))?;
+        self.record_new(record, &chain, parent)?;
+        Ok(mounts)
+    }
+
+    /// Makes the record of a directory that is in place, if all still is as it was looked up.
+    fn record_new(&self, record: Arc<Record>, chain: &Chain, parent: Option<&str>) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        let id = record.id;
+        let result = ledger.change(|index| {
+            index.check_free(&record.profile, &record.key)?;
+            // The parent may have been removed meanwhile, and even made anew on other layers.
+            if index.chain(&record.profile, parent)? != *chain {
+                let parent = parent.unwrap_or_default().to_owned();
+                return Err(Error::ParentNotFound { profile: record.profile.clone(), parent });
+            }
+            Ok(vec![Change::AddSnapshot(record)])
+        });
+        if result.is_err() && ledger.is_settled() {
+            ledger.trash.discard(&ledger.directories.of(id))?;
+        }
+        result
+    }
+}
+
+fn state(purpose: Purpose, profile: &Profile, chain: &Chain) -> State {
+    let lower = Lower {
+        flavour: Flavour::Template,
+        layers: chain.layers.clone(),
+        overlay_options: profile.overlay_options.clone(),
+    };
+    match purpose {
+        Purpose::View => State::View(lower),
+        Purpose::Active(writable) => State::Active(Active { lower, writable, layer: None }),
+    }
+}
+
+fn content<'a>(purpose: Purpose, profile: &Profile, chain: &'a Chain) -> Content<'a> {
+    const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
+    match (purpose, chain.layers.is_empty()) {
+        (Purpose::View, false) => Content::Record,
+        (Purpose::View, true) => Content::Upper(PLAIN),
+        (Purpose::Active(Writable::Block), _) => Content::Block(profile.default_size, &chain.root),
+        (Purpose::Active(Writable::Extraction | Writable::Directory), true) => Content::Upper(PLAIN),
+        (Purpose::Active(Writable::Extraction), false) => Content::UpperAndWork(PLAIN),
+        (Purpose::Active(Writable::Directory), false) => Content::UpperAndWork(&chain.root),
+    }
+}

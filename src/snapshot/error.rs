@@ -1,0 +1,214 @@
+//! Why a snapshot operation is refused or fails.
+
+use std::path::PathBuf;
+
+use super::Kind;
+use crate::error::{self, Classify};
+use crate::expose::block;
+use crate::image::digest::Digest;
+use crate::layer::LayerKey;
+use crate::store;
+
+/// Why a snapshot operation is refused or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The root directory cannot be used in mount options.
+    #[error("the root directory {} cannot be used: {reason}; choose another --root", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An overlay option cannot be used.
+    #[error("overlay option {option:?} of profile {profile:?} cannot be used: {reason}; remove it")]
+    OverlayOption {
+        /// Its profile.
+        profile: String,
+        /// The option.
+        option: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No profile has the name that the request calls the snapshotter by.
+    #[error(
+        "there is no profile {profile:?}, only {configured:?}: \
+         add [profiles.{profile}] to the daemon's configuration, or name the proxy plugin after a profile"
+    )]
+    UnknownProfile {
+        /// The name in the request.
+        profile: String,
+        /// The names that there are.
+        configured: Vec<String>,
+    },
+    /// A key or name is empty.
+    #[error("a snapshot needs a key that is not empty")]
+    EmptyKey,
+    /// There is no such snapshot.
+    #[error("snapshot {key:?} does not exist in {profile:?}")]
+    NotFound {
+        /// The profile.
+        profile: String,
+        /// The key.
+        key: String,
+    },
+    /// The parent does not exist.
+    #[error("parent {parent:?} does not exist in {profile:?}")]
+    ParentNotFound {
+        /// The profile.
+        profile: String,
+        /// The parent's name.
+        parent: String,
+    },
+    /// The key or name is in use.
+    #[error("snapshot {key:?} already exists in {profile:?}")]
+    AlreadyExists {
+        /// The profile.
+        profile: String,
+        /// The key or name.
+        key: String,
+    },
+    /// Only a committed snapshot can be a parent.
+    #[error("parent {parent:?} is not committed")]
+    ParentNotCommitted {
+        /// The parent's name.
+        parent: String,
+    },
+    /// Only a committed snapshot can be a parent, here of one that is being committed.
+    #[error("parent {parent:?} is not committed yet, commit it first")]
+    RebaseOntoUncommitted {
+        /// The parent's name.
+        parent: String,
+    },
+    /// A snapshot that was made on a parent stays on it.
+    #[error("cannot change the parent of {key:?} from {parent:?} to {requested:?} at commit")]
+    ParentChange {
+        /// The snapshot.
+        key: String,
+        /// Its parent.
+        parent: String,
+        /// The other one.
+        requested: String,
+    },
+    /// The operation is for active snapshots.
+    #[error("snapshot {key:?} is {kind}, not active")]
+    NotActive {
+        /// The snapshot.
+        key: String,
+        /// What it is.
+        kind: Kind,
+    },
+    /// A committed snapshot is not mounted itself.
+    #[error("snapshot {key:?} is committed and has no mounts: prepare or view a snapshot on it")]
+    NoMounts {
+        /// The snapshot.
+        key: String,
+    },
+    /// Others stand on it.
+    #[error("cannot remove snapshot {key:?}: {children} snapshots have it as parent, remove them first")]
+    HasChildren {
+        /// The snapshot.
+        key: String,
+        /// How many.
+        children: usize,
+    },
+    /// There is no layer to commit.
+    #[error(
+        "cannot commit {key:?}: no layer was applied to it by this daemon's differ, and this release does not \
+         turn written files into a layer; select this daemon as the differ to unpack images with"
+    )]
+    NotExtracted {
+        /// The snapshot.
+        key: String,
+    },
+    /// Files were written to a snapshot that a layer is to be applied to.
+    #[error("cannot apply a layer to {key:?}: it holds files already; prepare a new snapshot")]
+    Written {
+        /// The snapshot.
+        key: String,
+    },
+    /// The mounts are ours, but none can be written through.
+    #[error("cannot apply a layer: the mounts are of a read-only snapshot")]
+    ReadOnlyMounts,
+    /// The mounts are of a snapshot that is not there any more.
+    #[error("cannot apply a layer: snapshot directory {id} was removed; prepare the snapshot again")]
+    Removed {
+        /// Its identifier.
+        id: String,
+    },
+    /// The mounts are of several snapshots.
+    #[error("cannot apply a layer: the mounts name several writable snapshots")]
+    SeveralSnapshots,
+    /// A layer that a committed snapshot consists of is lost.
+    #[error("layer {layer} of snapshot {name:?} is missing on disk: remove the image and pull it again")]
+    LayerMissing {
+        /// The snapshot.
+        name: String,
+        /// The layer.
+        layer: LayerKey,
+    },
+    /// A record on the way to the bottom of a chain is lost.
+    #[error("snapshot {name:?} stands on {parent:?}, which is lost: remove the image and pull it again")]
+    BrokenChain {
+        /// The snapshot.
+        name: String,
+        /// Its parent.
+        parent: String,
+    },
+    /// Two layers have the same key but different digests. That takes a deliberate collision.
+    #[error(
+        "layer {key} on disk has diffID {found}, not {expected}: one of the two was made to collide; remove its image"
+    )]
+    KeyCollision {
+        /// The key of both.
+        key: LayerKey,
+        /// The layer on disk.
+        found: Digest,
+        /// The layer that was to be added.
+        expected: Digest,
+    },
+    /// A layer record does not fit its own key.
+    #[error("layer record with key {key} does not belong to diffID {diff_id}")]
+    InconsistentLayer {
+        /// The key.
+        key: LayerKey,
+        /// The digest.
+        diff_id: Digest,
+    },
+    /// The database or a directory.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The writable block.
+    #[error(transparent)]
+    Block(#[from] block::Error),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> error::Kind {
+        use error::Kind;
+        match self {
+            Self::Root { .. }
+            | Self::OverlayOption { .. }
+            | Self::UnknownProfile { .. }
+            | Self::EmptyKey
+            | Self::ParentNotCommitted { .. }
+            | Self::ParentChange { .. }
+            | Self::SeveralSnapshots => Kind::InvalidArgument,
+            Self::NotFound { .. } | Self::ParentNotFound { .. } | Self::Removed { .. } => Kind::NotFound,
+            Self::AlreadyExists { .. } => Kind::AlreadyExists,
+            Self::RebaseOntoUncommitted { .. }
+            | Self::NotActive { .. }
+            | Self::NoMounts { .. }
+            | Self::HasChildren { .. }
+            | Self::Written { .. }
+            | Self::ReadOnlyMounts => Kind::FailedPrecondition,
+            Self::NotExtracted { .. } => Kind::Unimplemented,
+            Self::LayerMissing { .. } | Self::BrokenChain { .. } | Self::KeyCollision { .. } => {
+                Kind::DataLoss
+            }
+            Self::InconsistentLayer { .. } => Kind::Internal,
+            Self::Store(error) => error.kind(),
+            Self::Block(error) => error.kind(),
+        }
+    }
+}

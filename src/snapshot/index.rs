@@ -1,0 +1,270 @@
+//! All records in memory, with what is derived from them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::Error;
+use super::record::{Record, SnapshotId};
+use crate::image::digest::Digest;
+use crate::layer::{LAYOUT_VERSION, LayerKey, LayerRecord, RootAttributes};
+
+/// One change of one record. Those of one operation happen together.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// A new snapshot; its directory is in place.
+    AddSnapshot(Arc<Record>),
+    /// A snapshot whose record is another now.
+    UpdateSnapshot(Arc<Record>),
+    RemoveSnapshot(SnapshotId),
+    /// A new layer; its directory is in place.
+    AddLayer(Arc<LayerRecord>),
+    /// A layer whose record is another now.
+    UpdateLayer(Arc<LayerRecord>),
+    RemoveLayer(LayerKey),
+}
+
+/// What a snapshot finds below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Newest first.
+    pub(super) layers: Vec<LayerKey>,
+    /// Attributes of `/` as the newest layer that names it says.
+    pub(super) root: RootAttributes,
+}
+
+/// All records in memory, with what is derived from them.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    snapshots: BTreeMap<SnapshotId, Arc<Record>>,
+    /// Identifiers by profile and key.
+    names: BTreeMap<String, BTreeMap<String, SnapshotId>>,
+    /// Number of snapshots by profile and parent. No entry means none.
+    children: HashMap<(String, String), usize>,
+    layers: BTreeMap<LayerKey, Arc<LayerRecord>>,
+    /// How often records name a layer, whether it exists or not. No entry means never.
+    references: HashMap<LayerKey, usize>,
+    /// Layers by compressed digest.
+    blobs: HashMap<Digest, LayerKey>,
+}
+
+impl Index {
+    /// The index of these records; None if two snapshots have the same name.
+    pub(super) fn new(
+        snapshots: impl IntoIterator<Item = Record>,
+        layers: impl IntoIterator<Item = LayerRecord>,
+    ) -> Option<Self> {
+        let mut index = Self::default();
+        for record in snapshots {
+            if index.snapshot(&record.profile, &record.key).is_some() {
+                return None;
+            }
+            index.insert_snapshot(Arc::new(record));
+        }
+        for record in layers {
+            index.insert_layer(Arc::new(record));
+        }
+        Some(index)
+    }
+
+    pub(super) fn snapshot(&self, profile: &str, key: &str) -> Option<&Arc<Record>> {
+        let id = self.names.get(profile)?.get(key)?;
+        self.snapshots.get(id)
+    }
+
+    /// The snapshot with this key, which must exist.
+    pub(super) fn existing(&self, profile: &str, key: &str) -> Result<&Arc<Record>, Error> {
+        self.snapshot(profile, key)
+            .ok_or_else(|| Error::NotFound { profile: profile.to_owned(), key: key.to_owned() })
+    }
+
+    /// Refuses a key or name that is in use.
+    pub(super) fn check_free(&self, profile: &str, key: &str) -> Result<(), Error> {
+        match self.snapshot(profile, key) {
+            None => Ok(()),
+            Some(_) => Err(Error::AlreadyExists { profile: profile.to_owned(), key: key.to_owned() }),
+        }
+    }
+
+    pub(super) fn by_id(&self, id: SnapshotId) -> Option<&Arc<Record>> {
+        self.snapshots.get(&id)
+    }
+
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.snapshots.values()
+    }
+
+    /// The snapshots of a profile, by key.
+    pub(super) fn of_profile(&self, profile: &str) -> impl Iterator<Item = &Arc<Record>> {
+        self.names.get(profile).into_iter().flatten().filter_map(|(_, id)| self.snapshots.get(id))
+    }
+
+    pub(super) fn children(&self, record: &Record) -> usize {
+        let parent = (record.profile.clone(), record.key.clone());
+        self.children.get(&parent).copied().unwrap_or(0)
+    }
+
+    pub(super) fn layer(&self, key: &LayerKey) -> Option<&Arc<LayerRecord>> {
+        self.layers.get(key)
+    }
+
+    pub(super) fn layers(&self) -> impl Iterator<Item = &Arc<LayerRecord>> {
+        self.layers.values()
+    }
+
+    pub(super) fn layer_of_blob(&self, blob: &Digest) -> Option<&Arc<LayerRecord>> {
+        self.layers.get(self.blobs.get(blob)?)
+    }
+
+    /// The layer with this uncompressed digest in the current layout.
+    pub(super) fn layer_of_diff(&self, diff_id: &Digest) -> Option<&Arc<LayerRecord>> {
+        let layer = self.layers.get(&LayerKey::new(LAYOUT_VERSION, diff_id))?;
+        (layer.diff_id == *diff_id).then_some(layer)
+    }
+
+    /// What a new snapshot on `parent` finds below it.
+    pub(super) fn chain(&self, profile: &str, parent: Option<&str>) -> Result<Chain, Error> {
+        let Some(parent) = parent else { return Ok(Chain::default()) };
+        let mut chain = Chain::default();
+        let mut root = None;
+        let mut record = self.snapshot(profile, parent).ok_or_else(|| Error::ParentNotFound {
+            profile: profile.to_owned(),
+            parent: parent.to_owned(),
+        })?;
+        loop {
+            let name = &record.key;
+            let committed =
+                record.committed().ok_or_else(|| Error::ParentNotCommitted { parent: name.clone() })?;
+            let key = &committed.layer;
+            let layer = self
+                .layer(key)
+                .ok_or_else(|| Error::LayerMissing { name: name.clone(), layer: key.clone() })?;
+            chain.layers.push(key.clone());
+            root = root.or(layer.root.as_ref());
+            let Some(next) = &record.parent else { break };
+            // More links than snapshots are a circle, which only a damaged database can hold.
+            record = self
+                .snapshot(profile, next)
+                .filter(|_| chain.layers.len() <= self.snapshots.len())
+                .ok_or_else(|| Error::BrokenChain { name: name.clone(), parent: next.clone() })?;
+        }
+        chain.root = root.cloned().unwrap_or_default();
+        Ok(chain)
+    }
+
+    /// The layers that no record names.
+    pub(super) fn unreferenced(&self) -> impl Iterator<Item = &LayerKey> {
+        self.layers.keys().filter(|key| !self.references.contains_key(*key))
+    }
+
+    /// The layers that no record names any more once `changes` are made.
+    pub(super) fn released_by(&self, changes: &[Change]) -> Vec<LayerKey> {
+        let mut deltas: BTreeMap<&LayerKey, isize> = BTreeMap::new();
+        for change in changes {
+            let (old, new) = match change {
+                Change::AddSnapshot(record) | Change::UpdateSnapshot(record) => {
+                    (self.by_id(record.id), Some(record))
+                }
+                Change::RemoveSnapshot(id) => (self.by_id(*id), None),
+                Change::AddLayer(_) | Change::UpdateLayer(_) | Change::RemoveLayer(_) => continue,
+            };
+            old.into_iter().flat_map(|old| old.layers()).for_each(|key| *deltas.entry(key).or_default() -= 1);
+            new.into_iter().flat_map(|new| new.layers()).for_each(|key| *deltas.entry(key).or_default() += 1);
+        }
+        let unused = |key: &LayerKey, delta| {
+            let references = self.references.get(key).copied().unwrap_or(0);
+            references.checked_add_signed(delta) == Some(0)
+        };
+        let released =
+            deltas.into_iter().filter(|(key, delta)| unused(key, *delta) && self.layers.contains_key(*key));
+        released.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Makes a change that is durable already.
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::AddSnapshot(record) | Change::UpdateSnapshot(record) => {
+                self.remove_snapshot(record.id);
+                self.insert_snapshot(Arc::clone(record));
+            }
+            Change::RemoveSnapshot(id) => self.remove_snapshot(*id),
+            Change::AddLayer(record) | Change::UpdateLayer(record) => {
+                self.remove_layer(&record.key);
+                self.insert_layer(Arc::clone(record));
+            }
+            Change::RemoveLayer(key) => self.remove_layer(key),
+        }
+    }
+
+    fn insert_snapshot(&mut self, record: Arc<Record>) {
+        self.names.entry(record.profile.clone()).or_default().insert(record.key.clone(), record.id);
+        if let Some(parent) = &record.parent {
+            increment(&mut self.children, (record.profile.clone(), parent.clone()));
+        }
+        for key in record.layers() {
+            increment(&mut self.references, key.clone());
+        }
+        self.snapshots.insert(record.id, record);
+    }
+
+    fn remove_snapshot(&mut self, id: SnapshotId) {
+        let Some(record) = self.snapshots.remove(&id) else { return };
+        if let Some(keys) = self.names.get_mut(&record.profile) {
+            keys.remove(&record.key);
+        }
+        if let Some(parent) = &record.parent {
+            decrement(&mut self.children, &(record.profile.clone(), parent.clone()));
+        }
+        for key in record.layers() {
+            decrement(&mut self.references, key);
+        }
+    }
+
+    fn insert_layer(&mut self, record: Arc<LayerRecord>) {
+        for blob in &record.blobs {
+            self.blobs.insert(*blob, record.key.clone());
+        }
+        self.layers.insert(record.key.clone(), record);
+    }
+
+    fn remove_layer(&mut self, key: &LayerKey) {
+        let Some(record) = self.layers.remove(key) else { return };
+        for blob in &record.blobs {
+            self.blobs.remove(blob);
+        }
+    }
+}
+
+fn increment<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    *counts.entry(key).or_default() += 1;
+}
+
+/// Counts down; what reaches zero has no entry.
+fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    /// Asserts that what is derived is what the records say.
+    pub(super) fn assert_derived(&self) {
+        let records = self.snapshots.values().map(|record| Record::clone(record));
+        let layers = self.layers.values().map(|layer| LayerRecord::clone(layer));
+        let fresh = Self::new(records, layers).unwrap();
+        let names = |index: &Self| {
+            let keys = index.names.iter().flat_map(|(profile, keys)| {
+                keys.iter().map(move |(key, id)| (profile.clone(), key.clone(), *id))
+            });
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!(names(self), names(&fresh));
+        assert_eq!(self.children, fresh.children);
+        assert_eq!(self.references, fresh.references);
+        assert_eq!(self.blobs, fresh.blobs);
+    }
+}

@@ -1,0 +1,224 @@
+//! What a differ needs: the snapshot that mounts belong to, and layers to attach to it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::index::{Change, Index};
+use super::keyed::KeyedGuard;
+use super::record::{Record, SnapshotId};
+use super::{Error, Snapshotter};
+use crate::expose::mount::Mount;
+use crate::expose::plan::{BLOCK_NAME, UPPER_NAME, Writable};
+use crate::image::digest::Digest;
+use crate::layer::shelf::Found;
+use crate::layer::{LayerKey, LayerRecord, Staging};
+
+/// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
+/// same snapshot.
+#[derive(Debug)]
+pub struct Claim {
+    snapshot: SnapshotId,
+    _apply: KeyedGuard<SnapshotId>,
+}
+
+impl Snapshotter {
+    /// The active snapshot that `mounts` are the plan of. None if they are not ours.
+    ///
+    /// Waits until the layer that is being applied to the same snapshot, if any, is done. That can
+    /// take as long as the layer takes.
+    ///
+    /// # Errors
+    /// If the mounts are ours but no layer can be applied through them: [`Error::ReadOnlyMounts`],
+    /// [`Error::NotActive`], [`Error::Removed`], [`Error::SeveralSnapshots`], [`Error::Written`].
+    pub fn claim(&self, mounts: &[Mount]) -> Result<Option<Claim>, Error> {
+        let writable: BTreeSet<SnapshotId> =
+            mounts.iter().flat_map(|mount| self.writable_in(mount)).collect();
+        let mut ids = writable.into_iter();
+        match (ids.next(), ids.next()) {
+            (None, _) if mounts.iter().any(|mount| self.is_layer(mount)) => Err(Error::ReadOnlyMounts),
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => Err(Error::SeveralSnapshots),
+            (Some(id), None) => {
+                let claim = Claim { snapshot: id, _apply: self.inner.applies.lock(id) };
+                self.check_unwritten(id)?;
+                Ok(Some(claim))
+            }
+        }
+    }
+
+    /// The layer that a compressed blob is known to give.
+    #[must_use]
+    pub fn layer_of_blob(&self, blob: &Digest) -> Option<LayerRecord> {
+        self.inner.ledger.read(|index| index.layer_of_blob(blob).map(|layer| LayerRecord::clone(layer)))
+    }
+
+    /// The layer with this uncompressed digest.
+    #[must_use]
+    pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<LayerRecord> {
+        self.inner.ledger.read(|index| index.layer_of_diff(diff_id).map(|layer| LayerRecord::clone(layer)))
+    }
+
+    /// The uncompressed digest that the client announced for a snapshot, which need not be true.
+    #[must_use]
+    pub fn diff_id_hint(&self, claim: &Claim) -> Option<Digest> {
+        self.inner.ledger.read(|index| index.by_id(claim.snapshot)?.announced_diff_id())
+    }
+
+    /// A directory to build a layer in.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn staging(&self) -> Result<Staging, Error> {
+        Ok(Staging::new(self.inner.staging.scratch()?))
+    }
+
+    /// Attaches a layer that exists, in place of any that was attached before. None if there is none
+    /// with this diffID, or its file is damaged: then it has to be built.
+    ///
+    /// `blob` is a compressed digest that gives this layer, verified by the caller.
+    ///
+    /// # Errors
+    /// [`Error::Removed`] or [`Error::NotActive`] if the snapshot changed meanwhile.
+    pub fn attach_existing(
+        &self,
+        claim: &Claim,
+        diff_id: &Digest,
+        blob: &Digest,
+    ) -> Result<Option<LayerRecord>, Error> {
+        let key = LayerKey::new(crate::layer::LAYOUT_VERSION, diff_id);
+        self.share(claim, &key, diff_id, &BTreeSet::from([*blob]))
+    }
+
+    /// Attaches a layer that was just built, in place of any that was attached before. If the same
+    /// layer exists already, that one is taken and `staging` is dropped.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::attach_existing`]; if `record` does not describe what is in `staging`, if
+    /// another layer has the same key, or if the disk is full or fails.
+    pub fn attach_built(
+        &self,
+        claim: &Claim,
+        staging: Staging,
+        record: LayerRecord,
+    ) -> Result<LayerRecord, Error> {
+        if !record.is_consistent() {
+            return Err(Error::InconsistentLayer { key: record.key, diff_id: record.diff_id });
+        }
+        let _publication = self.inner.publications.lock(record.key.clone());
+        match self.share(claim, &record.key, &record.diff_id, &record.blobs)? {
+            Some(existing) => Ok(existing),
+            None => self.publish(claim, staging, record),
+        }
+    }
+
+    /// Attaches the layer with this key, if it is whole, and notes further blobs that give it.
+    fn share(
+        &self,
+        claim: &Claim,
+        key: &LayerKey,
+        diff_id: &Digest,
+        blobs: &BTreeSet<Digest>,
+    ) -> Result<Option<LayerRecord>, Error> {
+        let ledger = &self.inner.ledger;
+        let mut shared = None;
+        ledger.change(|index| {
+            let Some(layer) = index.layer(key) else { return Ok(Vec::new()) };
+            if layer.diff_id != *diff_id {
+                let (key, found) = (key.clone(), layer.diff_id);
+                return Err(Error::KeyCollision { key, found, expected: *diff_id });
+            }
+            if let Found::Broken { reason } = ledger.shelf.check(layer) {
+                tracing::error!(layer = %key, reason, "a layer's file is damaged: it is built again");
+                return Ok(Vec::new());
+            }
+            let mut changes = vec![Change::UpdateSnapshot(with_layer(index, claim, key)?)];
+            let mut layer = LayerRecord::clone(layer);
+            if !layer.blobs.is_superset(blobs) {
+                layer.blobs.extend(blobs);
+                changes.push(Change::UpdateLayer(Arc::new(layer.clone())));
+            }
+            shared = Some(layer);
+            Ok(changes)
+        })?;
+        Ok(shared)
+    }
+
+    /// Gives a built layer its place and attaches it. The caller holds the layer's publication lock.
+    fn publish(&self, claim: &Claim, staging: Staging, record: LayerRecord) -> Result<LayerRecord, Error> {
+        let ledger = &self.inner.ledger;
+        let sealed = staging.seal(&record)?;
+        ledger.exclusively(|_| {
+            // Left by a change that failed, or damaged.
+            ledger.trash.discard(&ledger.shelf.directory(&record.key))?;
+            ledger.shelf.place(sealed)
+        })?;
+        let record = Arc::new(record);
+        // Not in the ledger's queue: a sync can take as long as all that others are writing.
+        let result = ledger.shelf.sync().map_err(Error::from).and_then(|()| {
+            ledger.change(|index| {
+                let snapshot = Change::UpdateSnapshot(with_layer(index, claim, &record.key)?);
+                Ok(vec![Change::AddLayer(Arc::clone(&record)), snapshot])
+            })
+        });
+        match result {
+            Ok(()) => Ok(LayerRecord::clone(&record)),
+            Err(error) => {
+                self.withdraw(&record.key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a layer's directory away again, unless a record names it or may name it after a restart.
+    fn withdraw(&self, key: &LayerKey) {
+        let ledger = &self.inner.ledger;
+        if !ledger.is_settled() {
+            return;
+        }
+        let withdrawn = ledger.exclusively(|index| match index.layer(key) {
+            Some(_) => Ok(()),
+            None => ledger.trash.discard(&ledger.shelf.directory(key)),
+        });
+        if let Err(error) = withdrawn {
+            tracing::warn!(%error, layer = %key, "a layer that nobody uses stays until the next start");
+        }
+    }
+
+    /// The snapshots whose writable place this mount names.
+    fn writable_in<'a>(&'a self, mount: &'a Mount) -> impl Iterator<Item = SnapshotId> + 'a {
+        let upper = mount.options.iter().filter_map(|option| option.strip_prefix("upperdir="));
+        upper.chain([mount.source.as_str()]).filter_map(|path| {
+            let (id, name) =
+                path.strip_prefix(&self.inner.texts.snapshots)?.strip_prefix('/')?.split_once('/')?;
+            matches!(name, UPPER_NAME | BLOCK_NAME).then(|| id.parse().ok())?
+        })
+    }
+
+    fn is_layer(&self, mount: &Mount) -> bool {
+        Path::new(&mount.source).starts_with(&self.inner.texts.layers)
+    }
+
+    /// Refuses a snapshot with files in it: a layer replaces what is there, and nothing may be lost.
+    fn check_unwritten(&self, id: SnapshotId) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        let record = ledger.read(|index| active_record(index, id).map(Arc::clone))?;
+        let written = match record.active()?.writable {
+            Writable::Extraction | Writable::Directory => ledger.directories.is_written(id)?,
+            // What a block holds is not known without mounting it.
+            Writable::Block => false,
+        };
+        if written { Err(Error::Written { key: record.key.clone() }) } else { Ok(()) }
+    }
+}
+
+fn active_record(index: &Index, id: SnapshotId) -> Result<&Arc<Record>, Error> {
+    let record = index.by_id(id).ok_or_else(|| Error::Removed { id: id.to_string() })?;
+    record.active().map(|_| record)
+}
+
+/// The claimed snapshot with another layer.
+fn with_layer(index: &Index, claim: &Claim, layer: &LayerKey) -> Result<Arc<Record>, Error> {
+    let record = active_record(index, claim.snapshot)?;
+    Ok(Arc::new(record.with_layer(layer.clone())?))
+}

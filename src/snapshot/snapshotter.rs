@@ -1,0 +1,182 @@
+//! The snapshotter: what containerd asks for, over the ledger of records.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::index::Change;
+use super::keyed::KeyedLocks;
+use super::ledger::Ledger;
+use super::record::{Record, SnapshotId, State};
+use super::recovery::{self, RecoveryReport};
+use super::settings::{Profile, SnapshotSettings, root_text};
+use super::{Error, Info, LabelChange, Usage};
+use crate::expose::mount::Mount;
+use crate::expose::plan::Places;
+use crate::layer::LayerKey;
+use crate::store::staging::StagingArea;
+use crate::store::tree::DiskUsage;
+use crate::store::{FileMedium, Medium};
+
+/// Keeps snapshots. Cheap to clone; every method blocks, none for long but those that say so.
+///
+/// Each profile is a name space of its own. In it, keys of views and active snapshots and names of
+/// committed ones share one space. An empty parent means none.
+#[derive(Clone, Debug)]
+pub struct Snapshotter {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) settings: SnapshotSettings,
+    pub(super) texts: PlaceTexts,
+    pub(super) ledger: Ledger,
+    pub(super) staging: StagingArea,
+    /// Held by who applies a layer to a snapshot.
+    pub(super) applies: KeyedLocks<SnapshotId>,
+    /// Held by who gives a layer its place.
+    pub(super) publications: KeyedLocks<LayerKey>,
+}
+
+/// The directories that plans name, as text.
+#[derive(Debug)]
+pub(super) struct PlaceTexts {
+    pub(super) snapshots: String,
+    pub(super) layers: String,
+}
+
+impl Snapshotter {
+    /// Opens or makes what lies below the root directory, and repairs what a crash left there.
+    ///
+    /// # Errors
+    /// If a setting cannot be used, another process uses the root, a later release wrote it, or the
+    /// disk fails. Damage is no error: it is repaired and reported.
+    pub fn open(settings: SnapshotSettings) -> Result<(Self, RecoveryReport), Error> {
+        let database = Box::new(FileMedium(settings.root.join(recovery::DATABASE_NAME)));
+        Self::open_on(settings, database)
+    }
+
+    /// [`Snapshotter::open`] with the database in another place.
+    pub(crate) fn open_on(
+        settings: SnapshotSettings,
+        database: Box<dyn Medium>,
+    ) -> Result<(Self, RecoveryReport), Error> {
+        settings.validate()?;
+        let root = root_text(&settings.root)?;
+        let texts = PlaceTexts { snapshots: format!("{root}/snapshots"), layers: format!("{root}/layers") };
+        let recovered = recovery::recover(&settings.root, database)?;
+        let inner = Inner {
+            texts,
+            ledger: recovered.ledger,
+            staging: recovered.staging,
+            settings,
+            applies: KeyedLocks::default(),
+            publications: KeyedLocks::default(),
+        };
+        Ok((Self { inner: Arc::new(inner) }, recovered.report))
+    }
+
+    /// The mounts of a view or an active snapshot: the same at every call.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot.
+    pub fn mounts(&self, profile: &str, key: &str) -> Result<Vec<Mount>, Error> {
+        self.record(profile, key).and_then(|record| self.plan(&record))
+    }
+
+    /// Removes a snapshot that no other stands on. Its files are deleted behind the caller's back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::HasChildren`].
+    pub fn remove(&self, profile: &str, key: &str) -> Result<(), Error> {
+        self.inner.ledger.change(|index| {
+            let record = index.existing(profile, key)?;
+            match index.children(record) {
+                0 => Ok(vec![Change::RemoveSnapshot(record.id)]),
+                children => Err(Error::HasChildren { key: key.to_owned(), children }),
+            }
+        })
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn stat(&self, profile: &str, key: &str) -> Result<Info, Error> {
+        Ok(self.record(profile, key)?.info())
+    }
+
+    /// Changes the labels of a snapshot and returns it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn update(&self, profile: &str, name: &str, change: LabelChange) -> Result<Info, Error> {
+        let mut info = None;
+        self.inner.ledger.change(|index| {
+            let record = index.existing(profile, name)?.relabelled(change, SystemTime::now());
+            info = Some(record.info());
+            Ok(vec![Change::UpdateSnapshot(Arc::new(record))])
+        })?;
+        info.ok_or_else(|| Error::NotFound { profile: profile.to_owned(), key: name.to_owned() })
+    }
+
+    /// All snapshots of a profile, by name.
+    #[must_use]
+    pub fn list(&self, profile: &str) -> Vec<Info> {
+        let records: Vec<Arc<Record>> =
+            self.inner.ledger.read(|index| index.of_profile(profile).map(Arc::clone).collect());
+        records.iter().map(|record| record.info()).collect()
+    }
+
+    /// Space that a snapshot takes, without its parents. For an active snapshot in directory mode
+    /// the directory is walked.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or if the files cannot be looked at.
+    pub fn usage(&self, profile: &str, key: &str) -> Result<Usage, Error> {
+        let record = self.record(profile, key)?;
+        let ledger = &self.inner.ledger;
+        let measured = match &record.state {
+            State::View(_) => DiskUsage::default(),
+            State::Committed(committed) => return Ok(committed.usage),
+            State::Active(active) => match &active.layer {
+                Some(layer) => ledger.shelf.usage(layer)?,
+                None => ledger.directories.usage(record.id, active.writable)?,
+            },
+        };
+        Ok(measured.into())
+    }
+
+    /// Waits until the files of all that was removed up to now are deleted.
+    ///
+    /// # Errors
+    /// If something cannot be deleted, such as a directory in which a file system is mounted.
+    pub fn cleanup(&self) -> Result<(), Error> {
+        Ok(self.inner.ledger.trash.empty()?)
+    }
+
+    pub(super) fn record(&self, profile: &str, key: &str) -> Result<Arc<Record>, Error> {
+        self.inner.ledger.read(|index| index.existing(profile, key).map(Arc::clone))
+    }
+
+    pub(super) fn plan(&self, record: &Record) -> Result<Vec<Mount>, Error> {
+        let texts = &self.inner.texts;
+        let snapshot = format!("{}/{}", texts.snapshots, record.id);
+        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers })
+    }
+
+    /// The settings of a profile that something new is asked for in.
+    pub(super) fn profile(&self, profile: &str) -> Result<&Profile, Error> {
+        let profiles = &self.inner.settings.profiles;
+        profiles.get(profile).ok_or_else(|| Error::UnknownProfile {
+            profile: profile.to_owned(),
+            configured: profiles.keys().cloned().collect(),
+        })
+    }
+}
+
+impl From<DiskUsage> for Usage {
+    fn from(usage: DiskUsage) -> Self {
+        Self { bytes: usage.bytes, inodes: usage.inodes }
+    }
+}
