@@ -11,10 +11,10 @@ pub(super) const NO_BLOCK: u32 = u32::MAX;
 
 /// Most chunks of one file. Its index is metadata: it must not grow out of proportion to what a
 /// layer holds.
-const CHUNKS_MAX: u64 = 2 << 20;
+pub(super) const CHUNKS_MAX: u64 = 2 << 20;
 
 /// Largest chunk, as a power of two in blocks: the field has five bits.
-const CHUNK_BITS_MAX: u32 = 31;
+pub(super) const CHUNK_BITS_MAX: u32 = 31;
 
 /// Where a regular file's data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@
 //! * `area`: bytes in, large positioned writes out.
 //! * `walk`: the gate that a tree passes before anything of it is written.
 //! * `mapping`, `xattr`, `directory`: how file data, extended attributes and entries are stored.
+//! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
 //! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
 
@@ -28,6 +29,7 @@ mod error;
 mod format;
 mod mapping;
 mod plan;
+mod sparse;
 mod superblock;
 mod walk;
 mod writer;
@@ -35,6 +37,7 @@ mod xattr;
 
 pub use area::ImageSink;
 pub use error::{Error, Problem, TreePath};
+pub use sparse::sparse_unit;
 pub use superblock::{InvalidSuperblock, Superblock};
 pub use writer::{Summary, Writer};
 

@@ -168,3 +168,77 @@ fn stored(head: u64, mapping: Mapping) -> (Content, u64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tree::{Directory, Extent, FileData, Inode, InodeId, Metadata, Tree};
+
+    fn inode(node: Node) -> Inode {
+        Inode { metadata: Metadata::default(), node }
+    }
+
+    fn symlink(length: usize) -> Inode {
+        inode(Node::Symlink(vec![b'l'; length]))
+    }
+
+    /// Offsets and inline sizes of a root with these inodes as entries, and the plan.
+    fn plan(entries: Vec<Inode>, meta_block: u32) -> Result<(Vec<(u64, u64)>, Plan), Error> {
+        let names =
+            (1..).zip(&entries).map(|(id, _)| (format!("{id:03}").into_bytes(), InodeId(id))).collect();
+        let root = inode(Node::Directory(Directory { entries: names }));
+        let tree = Tree { inodes: [vec![root], entries].concat() };
+        let walk = Walk::new(&tree)?;
+        let pool = SharedPool::of(&walk.visits).unwrap();
+        let plan = Plan::new(&walk, &pool, meta_block)?;
+        let inline = |place: &Place| match place.content {
+            Content::Metadata(tail) => tail.inline,
+            Content::Stored(_) => 0,
+        };
+        Ok((plan.places.iter().map(|place| (place.offset, inline(place))).collect(), plan))
+    }
+
+    #[test]
+    fn the_first_inode_is_not_number_0() {
+        let (places, plan) = plan(vec![inode(Node::Fifo)], 5).unwrap();
+        // 64 bytes and three entries of 12 bytes with 6 bytes of names, from byte 32 on.
+        assert_eq!(places, [(32, 42), (160, 0)]);
+        assert_eq!((plan.nid(0), plan.nid(1)), (1, 5));
+        assert_eq!((plan.xattr_block, plan.content_block, plan.blocks), (6, 6, 6));
+    }
+
+    #[test]
+    fn tails_stay_in_one_block() {
+        let (places, plan) =
+            plan(vec![symlink(3000), symlink(4032), symlink(4033), symlink(4095)], 1).unwrap();
+        assert_eq!(places[1..], [(192, 3000), (4096, 4032), (8192, 0), (8256, 0)]);
+        let blocks: Vec<_> = plan.places.iter().map(|place| plan.data_layout(place.content)).collect();
+        assert_eq!(blocks[2..], [DataLayout::Inline(NO_BLOCK), DataLayout::Plain(4), DataLayout::Plain(5)]);
+        assert_eq!(plan.blocks, 6);
+    }
+
+    #[test]
+    fn an_index_longer_than_a_block_starts_one() {
+        let hole = |blocks: u64, extents| inode(Node::Regular(FileData { size: blocks * 4096, extents }));
+        let one = Extent { file_block: 1, image_block: 1, blocks: 1 };
+        let (places, _) = plan(vec![hole(600, vec![one]), inode(Node::Fifo)], 2).unwrap();
+        assert_eq!(places[1..], [(4096, 0), (4096 + 64 + 4800, 0)]);
+    }
+
+    #[test]
+    fn an_image_ends_before_addresses_do() {
+        assert_eq!(plan(vec![], u32::MAX - 1).unwrap().1.blocks, u32::MAX);
+        for (entries, meta_block) in [(vec![], u32::MAX), (vec![symlink(4095)], u32::MAX - 1)] {
+            let error = plan(entries, meta_block).unwrap_err();
+            assert!(matches!(error, Error::TooLarge { blocks: 0x1_0000_0000 }), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_many_xattrs_are_refused_by_path() {
+        let xattrs = (0..600).map(|i| (format!("user.{i}").into_bytes(), vec![0; 900])).collect();
+        let many = Inode { metadata: Metadata { xattrs, ..Metadata::default() }, node: Node::Fifo };
+        let error = plan(vec![many], 1).unwrap_err().to_string();
+        assert!(error.contains("/001") && error.contains("at most 262148"), "{error}");
+    }
+}

@@ -166,3 +166,102 @@ fn check_target(target: &[u8]) -> Result<(), Problem> {
         Err(Problem::SymlinkTarget(target.len()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tree::{DeviceNumber, Timestamp};
+
+    fn inode(node: Node) -> Inode {
+        Inode { metadata: Metadata::default(), node }
+    }
+
+    fn directory(entries: &[(&[u8], u32)]) -> Inode {
+        let entries = entries.iter().map(|&(name, id)| (name.to_vec(), InodeId(id))).collect();
+        inode(Node::Directory(Directory { entries }))
+    }
+
+    fn refusal(inodes: Vec<Inode>) -> (String, Problem) {
+        match Walk::new(&Tree { inodes }).map(drop) {
+            Err(Error::Unrepresentable { path, problem }) => (path.to_string(), problem),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn inodes_come_level_by_level_and_links_are_counted() {
+        let tree = Tree {
+            inodes: vec![
+                directory(&[(b"z", 1), (b"a", 3)]),
+                directory(&[(b"deep", 2), (b"hard", 4)]),
+                directory(&[(b"again", 4)]),
+                inode(Node::Fifo),
+                inode(Node::Socket),
+                // Not reachable.
+                inode(Node::Fifo),
+                directory(&[(b"x", 4)]),
+            ],
+        };
+        let walk = Walk::new(&tree).unwrap();
+        let ordinals: Vec<_> = (0..8).map(|id| walk.ordinal(InodeId(id))).collect();
+        assert_eq!(ordinals, [Some(0), Some(2), Some(3), Some(1), Some(4), None, None, None]);
+        let links: Vec<_> = walk.visits.iter().map(|visit| visit.links).collect();
+        assert_eq!(links, [3, 1, 3, 2, 2]);
+        let parents: Vec<_> = walk.visits.iter().map(|visit| visit.parent).collect();
+        assert_eq!(parents, [0, 0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn a_tree_has_a_root() {
+        assert_eq!(refusal(vec![]), ("/".into(), Problem::RootNotDirectory));
+        assert_eq!(refusal(vec![inode(Node::Fifo)]), ("/".into(), Problem::RootNotDirectory));
+    }
+
+    #[test]
+    fn directories_have_one_name() {
+        let (path, problem) = refusal(vec![directory(&[(b"self", 0)])]);
+        assert_eq!((path.as_str(), problem), ("/self", Problem::LinkedDirectory));
+        let twice = vec![directory(&[(b"a", 1), (b"b", 1)]), directory(&[])];
+        assert_eq!(refusal(twice), ("/b".into(), Problem::LinkedDirectory));
+        let cycle = vec![directory(&[(b"a", 1)]), directory(&[(b"b", 2)]), directory(&[(b"c", 1)])];
+        assert_eq!(refusal(cycle), ("/a/b/c".into(), Problem::LinkedDirectory));
+    }
+
+    #[test]
+    fn entries_have_names_and_inodes() {
+        let long = [b'n'; 256];
+        for name in [b"".as_slice(), b".", b"..", b"a/b", b"a\0b", &long] {
+            assert_eq!(refusal(vec![directory(&[(name, 1)]), inode(Node::Fifo)]).1, Problem::Name);
+        }
+        let dangling = vec![directory(&[(b"d", 1)]), directory(&[(b"gone", 2)])];
+        assert_eq!(refusal(dangling), ("/d/gone".into(), Problem::NoSuchInode { id: 2, inodes: 2 }));
+    }
+
+    #[test]
+    fn inodes_are_checked() {
+        let target = |target: &[u8]| inode(Node::Symlink(target.to_vec()));
+        let device = |major, minor| inode(Node::BlockDevice(DeviceNumber { major, minor }));
+        let with = |metadata| Inode { metadata, node: Node::Fifo };
+        let xattr = |name: &str, size| {
+            with(Metadata { xattrs: [(name.into(), vec![0; size])].into(), ..Metadata::default() })
+        };
+        let late = Timestamp { seconds: 0, nanoseconds: 1_000_000_000 };
+        let cases = [
+            (target(b""), Problem::SymlinkTarget(0)),
+            (target(b"a\0"), Problem::SymlinkTarget(2)),
+            (target(&[b'a'; 4096]), Problem::SymlinkTarget(4096)),
+            (device(4096, 0), Problem::Device { major: 4096, minor: 0 }),
+            (device(0, 1 << 20), Problem::Device { major: 0, minor: 1 << 20 }),
+            (with(Metadata { mode: 0o10000, ..Metadata::default() }), Problem::Mode(0o10000)),
+            (with(Metadata { mtime: late, ..Metadata::default() }), Problem::Nanoseconds(1_000_000_000)),
+            (xattr("system.nfs4_acl", 1), Problem::XattrName("system.nfs4_acl".into())),
+            (xattr("user.", 1), Problem::XattrName("user.".into())),
+            (xattr("user.a\0", 1), Problem::XattrName("user.a\0".into())),
+            (xattr("user.a", 65536), Problem::XattrValue { name: "user.a".into(), size: 65536 }),
+        ];
+        for (inode, problem) in cases {
+            let tree = vec![directory(&[(b"d", 1)]), directory(&[(b"x", 2)]), inode];
+            assert_eq!(refusal(tree), ("/d/x".into(), problem));
+        }
+    }
+}

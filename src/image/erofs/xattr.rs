@@ -184,3 +184,102 @@ pub(super) fn icount(body_size: u64) -> u16 {
         size => ((size - HEADER_SIZE as u64) / UNIT as u64 + 1) as u16,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tree::{Inode, Metadata, Node};
+
+    fn inode(xattrs: &[(&str, &[u8])]) -> Inode {
+        let xattrs = xattrs.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+        Inode { metadata: Metadata { xattrs, ..Metadata::default() }, node: Node::Fifo }
+    }
+
+    fn pool(inodes: &[Inode]) -> SharedPool<'_> {
+        let visits: Vec<_> = inodes.iter().map(|inode| Visit { inode, parent: 0, links: 1 }).collect();
+        SharedPool::of(&visits).unwrap()
+    }
+
+    /// The body of an inode with these xattrs, the pool being made of `inodes`.
+    fn body(inodes: &[Inode], of: usize) -> Vec<u8> {
+        let pool = pool(inodes);
+        let body = pool.body(&inodes[of].metadata.xattrs);
+        let mut out = Vec::new();
+        body.encode(&mut out);
+        assert_eq!(out.len() as u64, body.size());
+        out
+    }
+
+    #[test]
+    fn names_are_split_at_the_name_space() {
+        assert_eq!(split(b"user.a.b"), Some((1, b"a.b".as_slice())));
+        assert_eq!(split(b"system.posix_acl_access"), Some((2, b"".as_slice())));
+        assert_eq!(split(b"system.posix_acl_default"), Some((3, b"".as_slice())));
+        assert_eq!(split(b"trusted.overlay.opaque"), Some((4, b"overlay.opaque".as_slice())));
+        assert_eq!(split(b"security.capability"), Some((6, b"capability".as_slice())));
+        for name in ["security.", "system.posix_acl_accessx", "lustre.lov", "user", ""] {
+            assert_eq!(split(name.as_bytes()), None, "{name}");
+        }
+    }
+    #[test]
+    fn an_inode_without_attributes_has_no_body() {
+        assert_eq!(body(&[inode(&[])], 0), b"");
+        assert_eq!(icount(0), 0);
+    }
+
+    #[test]
+    fn attributes_of_one_inode_are_inline_in_byte_order() {
+        let inodes =
+            [inode(&[("user.b", b"12345"), ("security.x", b""), ("system.posix_acl_access", b"acl")])];
+        let expected = [
+            &[0; 12][..],
+            &[1, 6, 0, 0, b'x', 0, 0, 0],
+            &[0, 2, 3, 0, b'a', b'c', b'l', 0],
+            &[1, 1, 5, 0, b'b', b'1', b'2', b'3', b'4', b'5', 0, 0],
+        ]
+        .concat();
+        assert_eq!(body(&inodes, 0), expected);
+        assert_eq!(icount(expected.len() as u64), 8);
+    }
+
+    #[test]
+    fn what_inodes_have_in_common_is_shared_where_that_saves_space() {
+        let label: (&str, &[u8]) = ("security.selinux", b"system_u:object_r:etc_t:s0");
+        // Two of 8 bytes are no shorter as one of 8 bytes and two ids; three are.
+        let inodes = [
+            inode(&[label, ("user.a", b"1"), ("user.b", b"1")]),
+            inode(&[label, ("user.a", b"1"), ("user.b", b"1")]),
+            inode(&[("user.b", b"1"), ("user.c", b"")]),
+        ];
+        let pool = pool(&inodes);
+        let shared: Vec<_> = pool.ids.iter().map(|(entry, &id)| (entry.name, id)).collect();
+        assert_eq!(shared, [(b"security.selinux".as_slice(), 0), (b"user.b", 10)]);
+        assert_eq!(pool.size(), 48);
+        let expected = [
+            &[0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0][..],
+            &[0, 0, 0, 0, 10, 0, 0, 0],
+            &[1, 1, 1, 0, b'a', b'1', 0, 0],
+        ]
+        .concat();
+        assert_eq!(body(&inodes, 0), expected);
+    }
+
+    #[test]
+    fn large_values_leave_the_inode() {
+        let inodes = [inode(&[("user.large", &[7; 60 << 10]), ("user.small", &[7; 900])])];
+        assert_eq!(pool(&inodes).size(), 4 + 5 + 3 + (60 << 10));
+        assert_eq!(body(&inodes, 0)[..20], [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0x84, 3]);
+    }
+
+    #[test]
+    fn an_inode_names_at_most_255_shared_attributes() {
+        let names: Vec<String> = (0..300).map(|i| format!("user.{i:03}")).collect();
+        let xattrs: Vec<(&str, &[u8])> =
+            names.iter().map(|name| (name.as_str(), b"shared".as_slice())).collect();
+        let inodes = [inode(&xattrs), inode(&xattrs)];
+        let body = body(&inodes, 0);
+        assert_eq!(body[4], 255);
+        assert_eq!(body.len(), 12 + 255 * 4 + 45 * 16);
+        assert_eq!(body[12 + 255 * 4 + 4..][..9], *b"255shared");
+    }
+}
