@@ -71,7 +71,8 @@ fn unpacks_an_image(bed: &Bed) -> Result<()> {
     let image = node.push(&bed.demo)?;
     node.containerd.fetch(NAMESPACE, &image)?;
     block_on(async {
-        let containerd = Client::from_path(node.containerd.socket()).await.context("connect to containerd")?;
+        let containerd =
+            Client::from_path(node.containerd.socket()).await.context("connect to containerd")?;
         let layers = layers_of(&containerd, &image).await?;
         ensure!(layers.len() > 1, "the image has {} layers, which is not a chain", layers.len());
         let ours = connect(&mut node).await?;
@@ -246,11 +247,8 @@ fn sees_the_codes(bed: &Bed) -> Result<()> {
         ours.snapshots().prepare(prepare.clone()).await?;
         expect(ours.snapshots().prepare(prepare).await, Code::AlreadyExists)?;
 
-        let foreign = Mount {
-            r#type: "bind".to_owned(),
-            source: node.dir().display().to_string(),
-            ..Mount::default()
-        };
+        let foreign =
+            Mount { r#type: "bind".to_owned(), source: node.dir().display().to_string(), ..Mount::default() };
         let layer = Descriptor {
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
             digest: format!("sha256:{}", digest::hex(&Sha256::digest(b"absent"))),
@@ -278,8 +276,7 @@ async fn stat(ours: &Client, key: &str) -> Result<Info> {
 }
 
 async fn list(ours: &Client, filters: &[String]) -> Result<Vec<Info>> {
-    let request =
-        ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), filters: filters.to_vec() };
+    let request = ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), filters: filters.to_vec() };
     let mut blocks = ours.snapshots().list(request).await?.into_inner();
     let mut infos = Vec::new();
     while let Some(block) = blocks.message().await? {
