@@ -64,7 +64,11 @@ fn drop_ins_use_our_differ_wherever_containerd_chooses_one() {
         let drop_in = drop_in(name);
         let [differ] = &plugins(&drop_in, "diff")[..] else { panic!("{name} has one differ") };
         let order = at(&drop_in, &["plugins", "io.containerd.service.v1.diff-service", "default"]);
-        assert_eq!(order.as_array().expect("a list")[..], [differ.as_str().into(), "walking".into()], "{name}");
+        assert_eq!(
+            order.as_array().expect("a list")[..],
+            [differ.as_str().into(), "walking".into()],
+            "{name}"
+        );
 
         let unpack = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local", "unpack_config"]);
         let differs: BTreeMap<_, _> = unpack
