@@ -1,13 +1,47 @@
 //! The one place where the rooms are put together.
 
+use std::thread::available_parallelism;
+
 use tonic::service::Routes;
 
 use super::error::Error;
-use crate::config::Settings;
+use crate::config::{Profile, Settings, WritableLayer};
+use crate::diff::{ContentStore, Differ};
+use crate::service;
+use crate::snapshot::{SnapshotSettings, Snapshotter};
+
+/// Layers that are unpacked at the same time, at the least: with one the disk would wait for the
+/// processor and the other way round.
+const MIN_PASSES: usize = 2;
 
 /// Opens what the daemon keeps under its root and returns the services that answer on its socket.
 ///
 /// The root is locked by then, and clients that connect already wait until this is done.
-pub(super) fn assemble(_settings: &Settings) -> Result<Routes, Error> {
-    Ok(Routes::default())
+pub(super) fn assemble(settings: &Settings) -> Result<Routes, Error> {
+    let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
+    let content = ContentStore::new(&settings.containerd.address)?;
+    let differ = Differ::new(snapshotter.clone(), content, passes());
+    let namespace = &settings.containerd.namespace;
+    Ok(Routes::new(service::snapshots::Service::server(snapshotter, namespace))
+        .add_service(service::diff::Service::server(differ, namespace)))
+}
+
+fn passes() -> usize {
+    available_parallelism().map_or(MIN_PASSES, |cores| cores.get().max(MIN_PASSES))
+}
+
+fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
+    let profiles =
+        settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
+    SnapshotSettings { root: settings.root.clone(), profiles: profiles.collect() }
+}
+
+fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
+    crate::snapshot::Profile {
+        default_size: match profile.writable_layer {
+            WritableLayer::Directory => 0,
+            WritableLayer::Block(bytes) => bytes.get(),
+        },
+        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
+    }
 }

@@ -37,6 +37,12 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// What lies under the root cannot be used.
+    #[error(transparent)]
+    Snapshots(#[from] crate::snapshot::Error),
+    /// containerd's address cannot be used.
+    #[error(transparent)]
+    Content(#[from] crate::diff::ContentError),
     /// Signal handlers could not be installed.
     #[error("cannot install signal handlers: {0}; check the limits of this process")]
     Signals(#[source] io::Error),

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use crate::app::{Ended, Error};
+use crate::error::{Classify, Kind};
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,14 @@ impl From<&Error> for Exit {
         match error {
             Error::RootInUse { .. } | Error::AddressInUse { .. } => Self::InUse,
             Error::NotASocket(_) => Self::Usage,
-            Error::File { .. } | Error::Signals(_) | Error::Serve(_) | Error::SocketClosed => Self::Fault,
+            // What the settings asked for and the root cannot be or hold.
+            Error::Snapshots(error) if error.kind() == Kind::InvalidArgument => Self::Usage,
+            Error::Content(_) => Self::Usage,
+            Error::Snapshots(_)
+            | Error::File { .. }
+            | Error::Signals(_)
+            | Error::Serve(_)
+            | Error::SocketClosed => Self::Fault,
         }
     }
 }

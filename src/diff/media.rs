@@ -21,7 +21,7 @@ pub enum Compression {
 
 /// What a media type says about the compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Declared {
+pub(super) enum Declared {
     /// The type names the compression; content of another kind is refused.
     As(Compression),
     /// The type is used for any compression; the first bytes tell.

@@ -160,8 +160,9 @@ impl Snapshots for Service {
     }
 
     async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
-        self.serve(request, |domain, CleanupRequest { snapshotter }| {
-            domain.cleanup(&snapshotter)?;
+        // What was removed waits in one place for all profiles.
+        self.serve(request, |domain, _| {
+            domain.cleanup()?;
             Ok(Response::new(()))
         })
         .await

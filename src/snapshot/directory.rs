@@ -46,7 +46,7 @@ pub(super) enum Content<'a> {
 
 impl Directories {
     /// Uses `path`, an existing directory.
-    pub(super) const fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self { path, templates: BlockTemplates::new() }
     }
 

@@ -1,0 +1,154 @@
+//! A served snapshotter, and a client that talks to it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use hyper_util::rt::TokioIo;
+use nexuserofs::expose::mount::Mount;
+use nexuserofs::image::digest::Digest;
+use nexuserofs::layer::LayerRecord;
+use nexuserofs::service::snapshots::Service;
+use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
+use nexuserofs_proto::containerd::services::snapshots::v1::{
+    CommitSnapshotRequest, Info, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest, snapshots_client::SnapshotsClient,
+};
+use nexuserofs_proto::containerd::types;
+use tempfile::TempDir;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+/// The profile that the tests use.
+pub const PROFILE: &str = "nexuserofs";
+/// The label by which containerd's unpacker marks what it extracts into.
+pub const EXTRACTION: &str = "containerd.io/snapshot.ref";
+
+/// A server in this process with a root of its own, and its client.
+pub struct Server {
+    pub client: SnapshotsClient<Channel>,
+    snapshotter: Snapshotter,
+    _root: TempDir,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
+        let settings = SnapshotSettings { root: root.path().join("root"), profiles };
+        let (snapshotter, _) = Snapshotter::open(settings).unwrap();
+
+        let socket = root.path().join("socket");
+        let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let service = Service::server(snapshotter.clone(), "default");
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(listener));
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let channel =
+            Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
+        Self { client: SnapshotsClient::new(channel), snapshotter, _root: root }
+    }
+
+    /// Prepares an active snapshot for a container.
+    pub async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<types::Mount>, Status> {
+        self.prepare_labelled(key, parent, &[]).await
+    }
+
+    pub async fn prepare_labelled(
+        &mut self,
+        key: &str,
+        parent: &str,
+        pairs: &[(&str, &str)],
+    ) -> Result<Vec<types::Mount>, Status> {
+        let request = PrepareSnapshotRequest {
+            snapshotter: PROFILE.to_owned(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: labels(pairs),
+        };
+        Ok(self.client.prepare(request).await?.into_inner().mounts)
+    }
+
+    /// Prepares a snapshot for a layer and applies one to it, of which the name is `name`.
+    pub async fn extract(&mut self, key: &str, parent: &str, name: &str) {
+        let mounts = self.prepare_labelled(key, parent, &[(EXTRACTION, name)]).await.unwrap();
+        self.attach_layer(mounts, name);
+    }
+
+    pub async fn commit(&mut self, key: &str, name: &str, parent: &str) -> Result<Response<()>, Status> {
+        let request = CommitSnapshotRequest {
+            snapshotter: PROFILE.to_owned(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+            labels: labels(&[(EXTRACTION, name)]),
+            parent: parent.to_owned(),
+        };
+        self.client.commit(request).await
+    }
+
+    /// A committed snapshot, made as containerd's unpacker does.
+    pub async fn committed(&mut self, name: &str, parent: &str) {
+        let key = format!("extract-1 {name}");
+        self.extract(&key, parent, name).await;
+        self.commit(&key, name, "").await.unwrap();
+    }
+
+    pub async fn remove(&mut self, key: &str) -> Result<Response<()>, Status> {
+        self.client
+            .remove(RemoveSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() })
+            .await
+    }
+
+    pub async fn stat(&mut self, key: &str) -> Result<Info, Status> {
+        let request = StatSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() };
+        Ok(self.client.stat(request).await?.into_inner().info.unwrap())
+    }
+
+    /// The sizes of the blocks that List answers in, and all records.
+    pub async fn list(&mut self, filters: &[&str]) -> Result<(Vec<usize>, Vec<Info>), Status> {
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        let request = ListSnapshotsRequest { snapshotter: PROFILE.to_owned(), filters };
+        let mut stream = self.client.list(request).await?.into_inner();
+        let (mut sizes, mut infos) = (Vec::new(), Vec::new());
+        while let Some(block) = stream.message().await? {
+            sizes.push(block.info.len());
+            infos.extend(block.info);
+        }
+        Ok((sizes, infos))
+    }
+
+    /// Does what the differ does. What is in the layer plays no part in these tests.
+    pub fn attach_layer(&self, mounts: Vec<types::Mount>, name: &str) {
+        let plan: Vec<Mount> = mounts
+            .into_iter()
+            .map(|mount| Mount {
+                fstype: mount.r#type,
+                source: mount.source,
+                target: mount.target,
+                options: mount.options,
+            })
+            .collect();
+        let claim = self.snapshotter.claim(&plan).unwrap().expect("the mounts are ours");
+        let staging = self.snapshotter.staging().unwrap();
+        std::fs::write(staging.layer_path(), [0x5a; 8192]).unwrap();
+        let digest = Digest::of(name.as_bytes());
+        let record = LayerRecord::new(digest, 10_240, 8192, None, digest);
+        self.snapshotter.attach_built(&claim, staging, record).unwrap();
+    }
+}
+
+pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The text of a refusal, which must have this code.
+#[track_caller]
+pub fn refusal<T: Debug>(result: Result<T, Status>, code: Code) -> String {
+    let status = result.expect_err("a refusal");
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(!status.message().is_empty());
+    status.message().to_owned()
+}
