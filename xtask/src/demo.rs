@@ -27,7 +27,7 @@ const PROGRAM: &str = "import os\n\
 pub(crate) fn run() -> Result<ExitCode> {
     let bars = Bars::new(7);
     let steps = Steps::new(&bars);
-    let needs = Needs { programs: Profile::Release, trees: false };
+    let needs = Needs { programs: Some(Profile::Release), trees: false };
     bed::run(needs, &steps, bars::summary, |bed| demonstrate(&bed).map(|()| ExitCode::SUCCESS))
 }
 
@@ -48,7 +48,7 @@ fn unpack_and_run(bed: &Bed, title: &str, options: DaemonOptions) -> Result<Dura
     println!("\n== {SNAPSHOTTER}, {title}");
     let options = NodeOptions { daemon: Some(options), ..NodeOptions::default() };
     let mut node = Node::start(&bed.place, &title.replace(' ', "-"), &options)?;
-    let image = node.push(&bed.demo)?;
+    let image = node.push(&bed.images.demo)?;
     println!("registry, containerd and daemon run; pushed {image}");
     node.containerd.fetch(NAMESPACE, &image)?;
     let took = timed(|| node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image))?;
@@ -72,7 +72,7 @@ fn unpack_and_run(bed: &Bed, title: &str, options: DaemonOptions) -> Result<Dura
 
 fn unpack_with_peer(bed: &Bed) -> Result<Duration> {
     let node = Node::start(&bed.place, "peer", &NodeOptions::default())?;
-    let image = node.push(&bed.demo)?;
+    let image = node.push(&bed.images.demo)?;
     node.containerd.fetch(NAMESPACE, &image)?;
     timed(|| node.containerd.pull(NAMESPACE, BUILTIN_EROFS, Pull::Transfer, &image))
 }
