@@ -165,8 +165,9 @@ fn restart(bed: &Bed) -> Result<()> {
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull("default", SNAPSHOTTER, Pull::Transfer, &image)?;
     let ctr = || node.containerd.ctr("default");
-    ctr()
-        .args(["run", "--detach", "--snapshotter", SNAPSHOTTER, &image, "sleeper"])
+    node.containerd
+        .run_container("default", SNAPSHOTTER)
+        .args(["--detach", &image, "sleeper"])
         .args(["/usr/bin/python3", "-c", "import time; time.sleep(600)"])
         .run()?;
     let mounts =
