@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::cache::{Cache, remove_tree};
 use crate::command::Run;
 use crate::host::TestHost;
-use crate::images::{Image, demo, trees};
+use crate::images::{Image, demo, encodings, trees};
 use crate::progress::Steps;
 use crate::stage::{self, Place, Stage, Visible};
 
@@ -26,8 +26,8 @@ pub enum Profile {
 /// What is made on the machine before the program goes inside.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
-    /// Our own programs, built this way.
-    pub programs: Profile,
+    /// Our own programs, built this way, if they are needed.
+    pub programs: Option<Profile>,
     /// The three large trees besides the demo image.
     pub trees: bool,
 }
@@ -37,8 +37,17 @@ pub struct Needs {
 pub struct Bed {
     /// Where things lie.
     pub place: Place,
+    /// The images.
+    pub images: Images,
+}
+
+/// The images that were made.
+#[derive(Clone, Debug)]
+pub struct Images {
     /// The demo image.
     pub demo: Image,
+    /// An image with one layer for each encoding.
+    pub encodings: Image,
     /// The large trees, empty unless they were asked for.
     pub trees: Vec<Image>,
 }
@@ -61,26 +70,33 @@ pub fn run(
             let cache = Cache::open()?;
             let host = TestHost::prepare(&cache, steps)?;
             images(&cache, needs, steps)?;
-            let programs = steps.run("our programs", || build(needs.programs))?;
+            let programs =
+                needs.programs.map(|profile| steps.run("our programs", || build(profile))).transpose()?;
             summary(steps);
             let scratch = Scratch::create(&cache)?;
-            let visible =
-                Visible { programs: &programs, cache: cache.root(), project: project(), scratch: &scratch.0 };
+            let visible = Visible {
+                programs: programs.as_deref(),
+                cache: cache.root(),
+                project: project(),
+                scratch: &scratch.0,
+            };
             stage::enter(&host, &visible)
         }
         Stage::Entering(entrance) => entrance.complete(),
         Stage::Inside(place) => {
-            let (demo, trees) = images(&Cache::at(&place.cache)?, needs, steps)?;
-            inside(Bed { place, demo, trees })
+            let images = images(&Cache::at(&place.cache)?, needs, steps)?;
+            inside(Bed { place, images })
         }
     }
 }
 
 /// The images, made where they are missing. Inside, all are in the cache.
-fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<(Image, Vec<Image>)> {
-    let demo = steps.run("image demo", || demo::make(cache))?;
-    let trees = if needs.trees { trees::make(cache, steps)? } else { Vec::new() };
-    Ok((demo, trees))
+fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<Images> {
+    Ok(Images {
+        demo: steps.run("image demo", || demo::make(cache))?,
+        encodings: steps.run("image encodings", || encodings::make(cache))?,
+        trees: if needs.trees { trees::make(cache, steps)? } else { Vec::new() },
+    })
 }
 
 /// The project's source tree.

@@ -8,13 +8,14 @@
 //! * [`stage`]: a program runs itself again inside that root, as the first process of mount and process
 //!   namespaces of its own. Whatever it starts or mounts there ends with it.
 //!
-//! Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
+//! [`bed`] goes that whole way, and [`harness`] is main of the test programs. Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
 //! [`leaks`] finds what was left behind.
 
 pub mod bed;
 pub mod cache;
 pub mod command;
 pub mod digest;
+pub mod harness;
 pub mod host;
 pub mod images;
 pub mod leaks;

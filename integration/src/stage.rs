@@ -35,7 +35,7 @@ const VARIABLE: &str = "NEXUSEROFS_TEST_BED";
 pub struct Place {
     /// containerd 2.3, `ctr`, the runc shim and `image-mount`.
     pub tools: PathBuf,
-    /// The project's programs, as cargo built them.
+    /// The project's programs, as cargo built them. Absent where they were not asked for.
     pub programs: PathBuf,
     /// The cache folder.
     pub cache: PathBuf,
@@ -78,8 +78,8 @@ enum Message {
 /// Directories of the machine that are visible inside.
 #[derive(Clone, Debug)]
 pub struct Visible<'a> {
-    /// Where cargo put the project's programs.
-    pub programs: &'a Path,
+    /// Where cargo put the project's programs, if they were built.
+    pub programs: Option<&'a Path>,
     /// The cache folder.
     pub cache: &'a Path,
     /// The project's source tree.
@@ -121,14 +121,14 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
     for dir in [&base, &scratch] {
         fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
     }
-    let binds = vec![
+    let mut binds = vec![
         (host.tools.clone(), inside.tools.clone()),
-        (visible.programs.to_owned(), inside.programs.clone()),
         (visible.cache.to_owned(), inside.cache.clone()),
         (visible.project.to_owned(), inside.project.clone()),
         (scratch, inside.scratch.clone()),
         (program.clone(), PROGRAM.into()),
     ];
+    binds.extend(visible.programs.map(|programs| (programs.to_owned(), inside.programs.clone())));
     let entrance = Entrance { root: host.root.clone(), base, binds, inside };
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"])

@@ -4,39 +4,25 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::{Bed, Needs};
+use nexuserofs_integration::harness::{self, Test};
 use nexuserofs_integration::node::containerd::ImageMount;
 use nexuserofs_integration::node::{BUILTIN_EROFS, Node, NodeOptions, OVERLAYFS, Pull};
-use nexuserofs_integration::progress::{Lines, Steps};
 use nexuserofs_integration::tree;
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::from_args();
-    let needs = Needs { programs: Profile::Debug, trees: false };
-    bed::run(
-        needs,
-        &Steps::new(&Lines),
-        |_| {},
-        |bed| {
-            let trials = vec![
-                trial("overlayfs_runs", &bed, |bed| runs(bed, OVERLAYFS)),
-                trial("erofs_runs", &bed, |bed| runs(bed, BUILTIN_EROFS)),
-                trial("erofs_equals_overlayfs", &bed, equal),
-            ];
-            Ok(libtest_mimic::run(&arguments, trials).exit_code())
-        },
-    )
-}
+const TESTS: &[Test] = &[
+    Test { name: "overlayfs_runs", run: |bed| runs(bed, OVERLAYFS) },
+    Test { name: "erofs_runs", run: |bed| runs(bed, BUILTIN_EROFS) },
+    Test { name: "erofs_equals_overlayfs", run: equal },
+];
 
-fn trial(name: &str, bed: &Bed, test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Trial {
-    let bed = bed.clone();
-    Trial::test(name, move || test(&bed).map_err(|error| Failed::from(format!("{error:#}"))))
+fn main() -> Result<ExitCode> {
+    harness::main(Needs { programs: None, trees: false }, TESTS)
 }
 
 fn runs(bed: &Bed, snapshotter: &str) -> Result<()> {
     let node = Node::start(&bed.place, &format!("runs-{snapshotter}"), &NodeOptions::default())?;
-    let image = node.push(&bed.demo)?;
+    let image = node.push(&bed.images.demo)?;
     node.containerd.pull("default", snapshotter, Pull::Transfer, &image)?;
     let program =
         "open('/new', 'w').write('written'); print(open('/etc/hostname').read() + open('/new').read())";
@@ -51,7 +37,7 @@ fn runs(bed: &Bed, snapshotter: &str) -> Result<()> {
 
 fn equal(bed: &Bed) -> Result<()> {
     let node = Node::start(&bed.place, "equal", &NodeOptions::default())?;
-    let image = node.push(&bed.demo)?;
+    let image = node.push(&bed.images.demo)?;
     let mut trees = Vec::new();
     for snapshotter in [OVERLAYFS, BUILTIN_EROFS] {
         node.containerd.pull("default", snapshotter, Pull::Local, &image)?;

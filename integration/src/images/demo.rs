@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 
 use super::Image;
-use super::layout::{Layout, Source};
+use super::layout::{Encoding, Layout, Source};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
 use crate::progress::Outcome;
@@ -44,9 +44,9 @@ pub fn make(cache: &Cache) -> Result<(Image, Outcome)> {
         let upper = work.path().join("upper");
         write_upper(&upper)?;
         let mut layout = Layout::create(dir)?;
-        layout.add(Source::Tar(&root))?;
-        layout.add(Source::Directory(&application))?;
-        layout.add(Source::Directory(&upper))?;
+        layout.add(Source::Tar(&root), Encoding::Gzip)?;
+        layout.add(Source::Directory(&application), Encoding::Gzip)?;
+        layout.add(Source::Directory(&upper), Encoding::Gzip)?;
         layout.finish()
     })?;
     Ok((Image { name: "demo", layout }, outcome))

@@ -3,7 +3,7 @@
 //! Format: OCI image specification 1.1, `image-layout.md`, `manifest.md` and `config.md`.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +22,63 @@ pub enum Source<'a> {
     Directory(&'a Path),
     /// A tar file.
     Tar(&'a Path),
+}
+
+/// How a layer is stored. All are allowed by the image specification or by what registries hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// gzip at its usual level.
+    Gzip,
+    /// gzip in members of a few MiB each, as parallel compressors write it.
+    GzipMembers,
+    /// zstd.
+    Zstd,
+    /// zstd in frames of a few MiB each, as seekable formats write it.
+    ZstdFrames,
+    /// No compression.
+    Plain,
+}
+
+/// Bytes of tar in one member or frame.
+const PART: u64 = 2 << 20;
+
+impl Encoding {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip | Self::GzipMembers => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd | Self::ZstdFrames => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
+        }
+    }
+
+    /// Encodes a whole stream.
+    fn encode(self, mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+        match self {
+            Self::Gzip => gzip(from, to),
+            Self::Zstd => zstd::stream::copy_encode(from, to, 3),
+            Self::Plain => io::copy(&mut from, &mut to).map(drop),
+            Self::GzipMembers => parts(from, |part| gzip(part, &mut to)),
+            Self::ZstdFrames => parts(from, |part| zstd::stream::copy_encode(part, &mut to, 3)),
+        }
+    }
+}
+
+fn gzip(mut from: impl Read, to: impl Write) -> io::Result<()> {
+    let mut encoder = GzEncoder::new(to, Compression::new(6));
+    io::copy(&mut from, &mut encoder)?;
+    encoder.finish().map(drop)
+}
+
+/// Gives `encode` a stream in parts of [`PART`] bytes, the last of which may be empty.
+fn parts(mut from: impl Read, mut encode: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    loop {
+        let mut part = Vec::new();
+        let read = (&mut from).take(PART).read_to_end(&mut part)?;
+        encode(&part)?;
+        if (read as u64) < PART {
+            return Ok(());
+        }
+    }
 }
 
 /// A layout that is being written. An image without [`Layout::finish`] is not readable.
@@ -43,15 +100,15 @@ impl Layout {
         Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() })
     }
 
-    /// Adds a layer on top, as a tar with gzip at its usual level.
+    /// Adds a layer on top.
     ///
     /// # Errors
     /// tar fails, or a file cannot be read or written.
-    pub fn add(&mut self, source: Source<'_>) -> Result<()> {
+    pub fn add(&mut self, source: Source<'_>, encoding: Encoding) -> Result<()> {
         match source {
             Source::Tar(path) => {
                 let tar = File::open(path).with_context(|| format!("open {}", path.display()))?;
-                self.add_tar(BufReader::with_capacity(1 << 20, tar))
+                self.add_tar(BufReader::with_capacity(1 << 20, tar), encoding)
             }
             Source::Directory(dir) => {
                 let mut tar = tar_of(dir)
@@ -59,7 +116,7 @@ impl Layout {
                     .spawn()
                     .with_context(|| format!("start tar on {}", dir.display()))?;
                 let stream = tar.stdout.take().context("tar has no output")?;
-                self.add_tar(stream)?;
+                self.add_tar(stream, encoding)?;
                 let status = tar.wait()?;
                 ensure!(status.success(), "tar of {} ended with {status}", dir.display());
                 Ok(())
@@ -67,16 +124,14 @@ impl Layout {
         }
     }
 
-    fn add_tar(&mut self, tar: impl Read) -> Result<()> {
+    fn add_tar(&mut self, tar: impl Read, encoding: Encoding) -> Result<()> {
         let unfinished = self.dir.join("layer");
         let blob = File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
-        let mut tar = Hashed::new(tar);
-        let mut gzip = GzEncoder::new(Hashed::new(blob), Compression::new(6));
-        io::copy(&mut tar, &mut gzip).context("compress a layer")?;
-        let blob = gzip.finish()?;
+        let (mut tar, mut blob) = (Hashed::new(tar), Hashed::new(blob));
+        encoding.encode(&mut tar, &mut blob).with_context(|| format!("write {}", unfinished.display()))?;
         let (digest, size) = (hex(&blob.digest()), blob.length());
         fs::rename(&unfinished, self.blob(&digest))?;
-        self.layers.push(descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &digest, size));
+        self.layers.push(descriptor(encoding.media_type(), &digest, size));
         self.diff_ids.push(format!("sha256:{}", hex(&tar.digest())));
         Ok(())
     }
@@ -141,6 +196,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parts_make_the_same_stream_of_several_members() {
+        let data = vec![5_u8; PART as usize * 2 + 1];
+        let mut blob = Vec::new();
+        Encoding::GzipMembers.encode(data.as_slice(), &mut blob).unwrap();
+        let mut read = Vec::new();
+        flate2::read::MultiGzDecoder::new(blob.as_slice()).read_to_end(&mut read).unwrap();
+        assert_eq!(read, data);
+        let mut first = Vec::new();
+        flate2::read::GzDecoder::new(blob.as_slice()).read_to_end(&mut first).unwrap();
+        assert_eq!(first.len() as u64, PART, "the first member holds one part");
+
+        let mut blob = Vec::new();
+        Encoding::ZstdFrames.encode(data.as_slice(), &mut blob).unwrap();
+        assert_eq!(zstd::stream::decode_all(blob.as_slice()).unwrap(), data);
+    }
+
+    #[test]
     fn digests_name_the_blobs_that_they_are_of() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree");
@@ -149,7 +221,7 @@ mod tests {
         let out = dir.path().join("layout");
         fs::create_dir(&out).unwrap();
         let mut layout = Layout::create(&out).unwrap();
-        layout.add(Source::Directory(&tree)).unwrap();
+        layout.add(Source::Directory(&tree), Encoding::Gzip).unwrap();
         let diff_id = layout.diff_ids[0].clone();
         let layer = layout.layers[0].clone();
         layout.finish().unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::Image;
-use super::layout::{Layout, Source};
+use super::layout::{Encoding, Layout, Source};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
 use crate::machine;
@@ -64,7 +64,7 @@ fn make_one(cache: &Cache, name: &'static str, tree: Tree) -> Result<(Image, Out
         let files = count_files(work.path())?;
         ensure!(files > LARGE, "{name} has only {files} files, but must have more than {LARGE}");
         let mut layout = Layout::create(dir)?;
-        layout.add(Source::Directory(work.path()))?;
+        layout.add(Source::Directory(work.path()), Encoding::Gzip)?;
         layout.finish()
     })?;
     Ok((Image { name, layout }, outcome))

@@ -144,7 +144,16 @@ impl Containerd {
         self.ctr(namespace).args(["content", "fetch", "--plain-http", reference]).run()
     }
 
-    /// Runs a command in a new container under runc and returns what it printed.
+    /// `ctr run`, up to where its options, the image, the container's name and its command follow.
+    #[must_use]
+    pub fn run_container(&self, namespace: &str, snapshotter: &str) -> Run {
+        self.ctr(namespace)
+            // runc's usual directory would be shared with other nodes, whose containers may have the same name.
+            .args(["run", "--snapshotter", snapshotter, "--runc-root"])
+            .arg(self.state.join("runc"))
+    }
+
+    /// Runs a command in a new container under runc, removes the container and returns what it printed.
     ///
     /// # Errors
     /// The container cannot be made, or its command fails.
@@ -156,10 +165,7 @@ impl Containerd {
         container: &str,
         command: &[&str],
     ) -> Result<String> {
-        self.ctr(namespace)
-            .args(["run", "--rm", "--snapshotter", snapshotter, reference, container])
-            .args(command)
-            .output()
+        self.run_container(namespace, snapshotter).args(["--rm", reference, container]).args(command).output()
     }
 
     /// Removes an image and waits for garbage collection.

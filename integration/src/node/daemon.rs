@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
 
+use super::log;
 use super::service::Service;
 use crate::stage::Place;
 
@@ -109,12 +110,12 @@ impl Daemon {
         self.service.pid()
     }
 
-    /// Everything that it logged so far, over all its lives.
+    /// The calls that it answered so far, over all its lives.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn log(&self) -> Result<String> {
-        self.service.log()
+    pub fn calls(&self) -> Result<Vec<log::Call>> {
+        log::calls(&self.service.log()?)
     }
 
     /// The EROFS files of all layers.
@@ -160,7 +161,12 @@ fn spawn(
 ) -> Result<Service> {
     let mut command = Command::new(program);
     command.arg("--root").arg(root).arg("--address").arg(socket);
-    command.arg("--containerd-address").arg(containerd).args(["--log-level", "debug"]);
+    command.arg("--containerd-address").arg(containerd).args([
+        "--log-level",
+        "debug",
+        "--log-format",
+        "json",
+    ]);
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
     }

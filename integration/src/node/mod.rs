@@ -4,6 +4,7 @@
 
 pub mod containerd;
 pub mod daemon;
+pub mod log;
 pub mod registry;
 pub mod service;
 

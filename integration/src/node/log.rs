@@ -1,0 +1,72 @@
+//! What our daemon's log says about its calls.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// A call that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// gRPC method, without its service.
+    pub method: String,
+    /// containerd namespace.
+    pub namespace: String,
+    /// What the call was about: a snapshot's key or a layer's digest.
+    pub key: String,
+    /// Name of the gRPC code; `Ok` for success.
+    pub code: String,
+}
+
+/// A line of the log in JSON. Lines about other things lack the last two.
+#[derive(Debug, Deserialize)]
+struct Line {
+    code: Option<String>,
+    span: Option<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Span {
+    method: Option<String>,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    key: String,
+}
+
+/// The calls in a log, in the order of their answers.
+///
+/// # Errors
+/// A line is not JSON. The last line may be cut off: its writer may have been killed.
+pub fn calls(log: &str) -> Result<Vec<Call>> {
+    let mut calls = Vec::new();
+    for line in log.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n')) {
+        let line: Line =
+            serde_json::from_str(line).with_context(|| format!("line of the daemon's log: {line}"))?;
+        let (Some(code), Some(span)) = (line.code, line.span) else { continue };
+        let Some(method) = span.method else { continue };
+        calls.push(Call { method, namespace: span.namespace, key: span.key, code });
+    }
+    Ok(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answered_calls_are_found_among_other_lines() {
+        let log = concat!(
+            r#"{"level":"INFO","message":"listening","target":"nexuserofs"}"#,
+            "\n",
+            r#"{"level":"INFO","code":"Ok","message":"call answered","span":{"key":"sha256:ab","method":"Apply","name":"rpc","namespace":"one"},"spans":[]}"#,
+            "\n",
+            r#"{"level":"INFO","code":"Ok","mess"#,
+        );
+        let expected = Call {
+            method: "Apply".to_owned(),
+            namespace: "one".to_owned(),
+            key: "sha256:ab".to_owned(),
+            code: "Ok".to_owned(),
+        };
+        assert_eq!(calls(log).unwrap(), [expected]);
+    }
+}

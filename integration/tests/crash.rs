@@ -1,0 +1,137 @@
+//! The daemon, killed at random moments of a loop of pulls.
+//!
+//! `NEXUSEROFS_CRASHES` says how often, `NEXUSEROFS_SEED` repeats a run's moments.
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use nexuserofs_integration::bed::{Bed, Needs, Profile};
+use nexuserofs_integration::command::Run;
+use nexuserofs_integration::harness::{self, Test, eventually};
+use nexuserofs_integration::node::{Containerd, Daemon, DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
+
+const TESTS: &[Test] = &[Test { name: "killed_at_random_moments", run: kill_again_and_again }];
+
+const NAMESPACE: &str = "crash";
+
+fn main() -> Result<ExitCode> {
+    harness::main(Needs { programs: Some(Profile::Debug), trees: false }, TESTS)
+}
+
+fn kill_again_and_again(bed: &Bed) -> Result<()> {
+    let crashes: u32 = number("NEXUSEROFS_CRASHES")?.unwrap_or(50);
+    let seed: u64 = number("NEXUSEROFS_SEED")?.map_or_else(clock, Ok)?;
+    println!("{crashes} crashes with seed {seed}");
+    let mut random = Random(seed | 1);
+
+    let options = NodeOptions { daemon: Some(DaemonOptions::default()), ..NodeOptions::default() };
+    let mut node = Node::start(&bed.place, "crash", &options)?;
+    let image = node.push(&bed.images.demo)?;
+    let layers = bed.images.demo.layers()?.len();
+    let begun = Instant::now();
+    cycle(&node.containerd, &image)?;
+    let whole_cycle = begun.elapsed();
+
+    let Node { daemon, containerd, .. } = &mut node;
+    let daemon = daemon.as_mut().context("no daemon")?;
+    let mut interrupted = 0;
+    for round in 1..=crashes {
+        let moment = whole_cycle.mul_f64(random.fraction());
+        interrupted += u32::from(kill_during_pulls(daemon, containerd, &image, moment)?);
+        recover(daemon, containerd, &image, layers)
+            .with_context(|| format!("after crash {round}, {moment:?} into a loop of pulls, seed {seed}"))?;
+    }
+    println!("{interrupted} of {crashes} crashes interrupted a call");
+    ensure!(interrupted > 0, "no crash fell into a call: the test tests nothing");
+    node.assert_nothing_mounted()
+}
+
+/// Starts the daemon again: the image can be pulled at once, is whole, and can be removed without a trace.
+fn recover(daemon: &mut Daemon, containerd: &Containerd, image: &str, layers: usize) -> Result<()> {
+    daemon.restart()?;
+    containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, image)?;
+    check_layers(daemon, layers)?;
+    containerd.remove_image(NAMESPACE, image)?;
+    ensure_nothing_left(daemon, containerd)
+}
+
+/// Pulls and removes in a loop until the daemon dies under it. Tells whether that broke a command.
+fn kill_during_pulls(
+    daemon: &mut Daemon,
+    containerd: &Containerd,
+    image: &str,
+    moment: Duration,
+) -> Result<bool> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let pulls = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if cycle(containerd, image).is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        thread::sleep(moment);
+        let killed = daemon.kill();
+        over.store(true, Ordering::Relaxed);
+        let broken = pulls.join().map_err(|_| anyhow::anyhow!("the pulling thread panicked"))?;
+        killed.map(|()| broken)
+    })
+}
+
+fn cycle(containerd: &Containerd, image: &str) -> Result<()> {
+    containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, image)?;
+    containerd.remove_image(NAMESPACE, image)
+}
+
+/// One whole file per layer of the image, and nothing half-made beside them.
+fn check_layers(daemon: &Daemon, expected: usize) -> Result<()> {
+    let layers = daemon.layers()?;
+    ensure!(layers.len() == expected, "{expected} layers expected, found {layers:?}");
+    let entries = daemon.entries("layers")?;
+    ensure!(entries.len() == expected, "something besides layers: {entries:?}");
+    for layer in layers {
+        Run::new("fsck.erofs").arg("--extract").arg(layer).run()?;
+    }
+    Ok(())
+}
+
+fn ensure_nothing_left(daemon: &Daemon, containerd: &Containerd) -> Result<()> {
+    let snapshots = containerd.snapshots(NAMESPACE, SNAPSHOTTER)?;
+    ensure!(snapshots.is_empty(), "containerd has snapshots left: {snapshots:?}");
+    eventually(|| {
+        let mut left = Vec::new();
+        for directory in ["layers", "snapshots", "staging"] {
+            left.extend(daemon.entries(directory)?);
+        }
+        Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))
+    })
+}
+
+fn number<T: std::str::FromStr>(variable: &str) -> Result<Option<T>> {
+    let Some(text) = env::var_os(variable) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    Ok(Some(text.parse().ok().with_context(|| format!("{variable}={text} is not a number"))?))
+}
+
+fn clock() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros() as u64)
+}
+
+/// xorshift64: repeatable, and good enough to pick moments.
+struct Random(u64);
+
+impl Random {
+    /// A number from 0 to 1.
+    fn fraction(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
