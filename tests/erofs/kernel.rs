@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use nexuserofs::image::tree::{Node, Timestamp, Tree};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{Dir, lgetxattr, llistxattr};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
+use crate::everything::everything;
 use crate::listing::{self, Facts, Listing, join};
-use crate::sample::{Sample, any_sample, bytes, everything, metadata};
+use crate::random::any_sample;
+use crate::sample::{Run, Sample, bytes, metadata};
 
 #[test]
 fn kernel_shows_everything() {
@@ -51,7 +53,7 @@ fn kernel_shows_the_ends_of_time() {
 #[test]
 fn kernel_reads_past_4_gib() {
     let mut sample = Sample::new();
-    let run = |file_block, size| crate::sample::Run { file_block, bytes: bytes(3, size) };
+    let run = |file_block, size| Run { file_block, bytes: bytes(3, size) };
     let runs = vec![run(0, 4096), run(1 << 20, 8 << 20), run((1 << 20) + 5000, 4097)];
     sample.sparse(Tree::ROOT, b"file", metadata(0o644), (1 << 32) + 5000 * 4096 + 4097, runs);
     assert_kernel_agrees("kernel_reads_past_4_gib", &sample);
@@ -127,8 +129,10 @@ impl Mounted {
             let full = self.path(&path);
             let status = fs::symlink_metadata(&full).unwrap();
             if status.is_dir() {
-                let entries = fs::read_dir(&full).unwrap();
-                pending.extend(entries.map(|entry| join(&path, entry.unwrap().file_name().as_bytes())));
+                let parent = path.iter().rposition(|&byte| byte == b'/').map(|slash| &path[..slash]);
+                let parent = fs::metadata(self.path(parent.unwrap_or_default())).unwrap().ino();
+                let names = names(&full, [status.ino(), parent]);
+                pending.extend(names.iter().map(|name| join(&path, name)));
             }
             inodes.insert(path.clone(), status.ino());
             listing.insert(path, facts(&full, &status));
@@ -142,6 +146,17 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         unmount(self.path(b""), UnmountFlags::DETACH).unwrap();
     }
+}
+
+/// Names in a directory, whose `.` and `..` have to be these inodes. They have to come in byte order.
+fn names(path: &Path, [this, parent]: [u64; 2]) -> Vec<Vec<u8>> {
+    let entries = Dir::read_from(File::open(path).unwrap()).unwrap().map(Result::unwrap);
+    let entries: Vec<_> = entries.map(|entry| (entry.file_name().to_bytes().to_vec(), entry.ino())).collect();
+    assert!(entries.is_sorted(), "{} is not in order", path.display());
+    assert!(entries.contains(&(b".".to_vec(), this)), "{}/.", path.display());
+    assert!(entries.contains(&(b"..".to_vec(), parent)), "{}/..", path.display());
+    let names = entries.into_iter().map(|(name, _)| name);
+    names.filter(|name| !matches!(name.as_slice(), b"." | b"..")).collect()
 }
 
 fn facts(path: &Path, status: &fs::Metadata) -> Facts {

@@ -9,8 +9,10 @@ use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tree::{Node, Tree};
 use proptest::prelude::*;
 
+use crate::everything::everything;
 use crate::listing::{self, Facts, Listing, join};
-use crate::sample::{Sample, any_sample, everything, metadata};
+use crate::random::any_sample;
+use crate::sample::{Sample, metadata};
 
 #[test]
 fn everything_reads_back() {
