@@ -8,7 +8,8 @@ use std::path::Path;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
 
-use crate::sample::{Sample, bytes, everything, metadata};
+use crate::everything::everything;
+use crate::sample::{Sample, bytes, metadata};
 
 #[test]
 fn images_are_those_of_layout_v1() {

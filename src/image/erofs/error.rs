@@ -7,7 +7,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// EROFS, or the layout, cannot express something in the tree. Nothing of it was written.
-    #[error("cannot store {path} in an EROFS image: {problem}")]
+    #[error("cannot store {path} in an EROFS image: {problem}. Rebuild the layer without that")]
     Unrepresentable {
         /// What cannot be stored.
         path: TreePath,
@@ -78,10 +78,7 @@ pub enum Problem {
         file_block: u64,
     },
     /// A sparse file with too many chunks.
-    #[error(
-        "its data runs lie so that {chunks} chunks would be indexed, at most {limit} are: \
-         rebuild the layer with the file dense or with fewer holes"
-    )]
+    #[error("its holes lie so that {chunks} chunks would have to be indexed, at most {limit} are")]
     SparseMap {
         /// Chunks that the file would have.
         chunks: u64,

@@ -104,6 +104,12 @@ mod tests {
     use crate::image::tree::Timestamp;
 
     #[test]
+    fn a_chunk_index_is_as_specified() {
+        assert_eq!(encode_chunk_index(0x0102_0304), [0, 0, 0, 0, 4, 3, 2, 1]);
+        assert_eq!(encode_chunk_index(NO_BLOCK), [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
     fn an_inode_is_as_specified() {
         let metadata = Metadata {
             mode: 0o6711,
