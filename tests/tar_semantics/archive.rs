@@ -9,7 +9,7 @@ pub(crate) const USTAR: &[u8; 8] = b"ustar\x0000";
 pub(crate) const GNU: &[u8; 8] = b"ustar  \0";
 
 /// One member: a header, its body, and the PAX records before it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     block: [u8; BLOCK],
     body: Vec<u8>,

@@ -42,6 +42,7 @@ fn families_that_linux_does_not_know_are_dropped() {
         .xattr("com.apple.quarantine", "x")
         .xattr("system.nfs4_acl", "x")
         .xattr("USER.a", "x")
+        .xattr("trusted.", "x")
         .pax("LIBARCHIVE.xattr.user.b", "eA==")
         .pax("SCHILY.acl.access", "user::rwx")
         .pax("RHT.security.selinux", "label")]));
@@ -83,9 +84,25 @@ fn values_are_bytes() {
 
 #[test]
 fn names_that_no_file_can_have_are_refused() {
-    for name in ["", "user.", "trusted.", "security."] {
+    for name in ["", "user.", "security."] {
         let fault = fault(&archive(&[Entry::file("f", "").xattr(name, "x")]));
         assert!(matches!(fault, Fault::Refused(Refusal::XattrName(_))), "{name}: {fault}");
+    }
+}
+
+#[test]
+fn capabilities_are_of_a_revision_that_linux_knows() {
+    let revision = |number: u8, length: usize| {
+        let mut value = vec![0; length];
+        value[3] = number;
+        read(&archive(&[Entry::file("f", "").xattr("security.capability", value)])).map(drop)
+    };
+    assert!(revision(2, 20).is_ok());
+    assert!(revision(3, 24).is_ok());
+    let reserved_bits = [2, 0, 0, 2].into_iter().chain([0; 16]).collect::<Vec<u8>>();
+    assert!(read(&archive(&[Entry::file("f", "").xattr("security.capability", reserved_bits)])).is_err());
+    for (number, length) in [(2, 24), (3, 20), (1, 20), (4, 24), (2, 19), (2, 4)] {
+        assert!(revision(number, length).is_err(), "{number} {length}");
     }
 }
 
@@ -146,13 +163,14 @@ fn a_list_that_says_no_more_than_the_mode_is_dropped() {
     let listing =
         list(&archive(&[Entry::file("f", "").mode(0o600).xattr("system.posix_acl_access", &minimal)]));
     assert_eq!(listing[1], "/f f0600 \"\"");
+    let other_version = Entry::file("f", "").xattr("system.posix_acl_access", [3, 0, 0, 0, 1]);
+    assert_eq!(list(&archive(&[other_version]))[1], "/f f0644 \"\"");
 }
 
 #[test]
 fn lists_that_linux_does_not_take_are_refused() {
     let lists = [
         b"x".to_vec(),
-        3u32.to_le_bytes().to_vec(),
         list_of(&[(1, 7, NONE)]),
         list_of(&[(1, 8, NONE), (4, 7, NONE), (32, 7, NONE)]),
         list_of(&[(4, 7, NONE), (1, 7, NONE), (32, 7, NONE)]),

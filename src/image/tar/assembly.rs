@@ -8,7 +8,7 @@ use super::acl;
 use super::error::{Breach, Fault, Name, Quantity, Refusal};
 use super::limits::{INODE_COST, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS};
 use super::member::{Kind, Member};
-use super::names::{Target, split_last};
+use super::names::{Target, split_last, without_trailing_slashes};
 use super::resolve::{self, child, is_whiteout};
 use super::xattr;
 use super::{Layer, XATTR_IMPLICIT, XATTR_OPAQUE};
@@ -158,13 +158,14 @@ impl<'l> Assembly<'l> {
         check_name(directory, name)?;
         self.enter(directory.id, name, target);
         // Linux takes capabilities away when the owner is set, and containerd sets it here.
-        self.inode_mut(target).metadata.xattrs.remove(b"security.capability".as_slice());
+        self.inode_mut(target).metadata.xattrs.remove(xattr::CAPABILITY);
         self.take_over(target, member)
     }
 
     fn link_target(&self, path: &[u8]) -> Result<InodeId, Fault> {
         let missing = || Refusal::HardLinkTarget(Name::new(path));
-        let (directory, name) = split_last(path.strip_suffix(b"/").unwrap_or(path));
+        let plain = without_trailing_slashes(path);
+        let (directory, name) = split_last(plain);
         let place = resolve::directory(&self.tree, directory)?;
         if !place.missing.is_empty() {
             return Err(missing().into());
@@ -172,6 +173,8 @@ impl<'l> Assembly<'l> {
         let id = child(&self.tree, place.existing, name).ok_or_else(missing)?;
         match self.tree.inode(id).node {
             Node::Directory(_) => Err(Refusal::HardLinkToDirectory(Name::new(path)).into()),
+            // The slash asks for what the link leads to, and that has a name of its own.
+            Node::Symlink(_) if plain.len() < path.len() => Err(missing().into()),
             _ => Ok(id),
         }
     }
