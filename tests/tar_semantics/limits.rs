@@ -1,6 +1,9 @@
 //! Budgets of a layer and bounds of Linux.
 
-use nexuserofs::image::tar::{Breach, Error, Fault, INODE_COST, Limits, Quantity};
+use std::io::{self, BufRead, Read};
+
+use nexuserofs::image::tar::{Breach, Error, Fault, INODE_COST, Limits, Quantity, read_layer};
+use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, Extent, FileData, Node, Tree};
 
 use crate::archive::{Entry, archive, extension};
 use crate::listing::{fault, list, read, read_within};
@@ -106,4 +109,74 @@ fn link_targets_are_of_4095_bytes() {
     assert!(read(&link(4095)).is_ok());
     let expected = Breach { what: Quantity::SymlinkBytes, value: 4096, limit: 4095 };
     assert_eq!(fault(&link(4096)), Fault::Exceeded(expected));
+}
+
+#[test]
+fn a_directory_of_50_000_entries() {
+    let entries: Vec<Entry> = (0..50_000).map(|number| Entry::file(format!("d/{number}"), "")).collect();
+    let image = read(&archive(&entries)).unwrap();
+    match &image.at("/d").node {
+        Node::Directory(directory) => assert_eq!(directory.entries.len(), 50_000),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Counts what it gets.
+struct Counter(u64);
+
+impl BlockSink for Counter {
+    fn next_block(&self) -> u32 {
+        u32::try_from(self.0 / BLOCK_SIZE).unwrap()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0 += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn align(&mut self) -> io::Result<()> {
+        self.0 = self.0.next_multiple_of(BLOCK_SIZE);
+        Ok(())
+    }
+}
+
+/// So many bytes from one buffer, which is never copied.
+struct Plenty {
+    buffer: Vec<u8>,
+    left: u64,
+}
+
+impl Read for Plenty {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl BufRead for Plenty {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let ready = self.left.min(self.buffer.len() as u64);
+        Ok(&self.buffer[..usize::try_from(ready).unwrap()])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.left -= length as u64;
+    }
+}
+
+#[test]
+fn a_file_past_4_gib() {
+    let size = (5 << 30) + 1;
+    let header = Entry::new(b'0', "large").size(size).bytes();
+    let header = header.as_slice();
+    let padding = size.next_multiple_of(512) - size;
+    let data = Plenty { buffer: vec![b'x'; 1 << 20], left: size + padding };
+    let after = Entry::file("after", "x").bytes();
+    let mut stream = header.chain(data).chain(after.as_slice());
+    let mut sink = Counter(0);
+    let layer = read_layer(&mut stream, &mut sink, &Limits::default()).unwrap();
+    let Node::Directory(root) = &layer.tree.inode(Tree::ROOT).node else { panic!("no root") };
+    let blocks = u32::try_from(size.div_ceil(BLOCK_SIZE)).unwrap();
+    let large = FileData { size, extents: vec![Extent { file_block: 0, image_block: 0, blocks }] };
+    assert_eq!(layer.tree.inode(root.entries[b"large".as_slice()]).node, Node::Regular(large));
+    assert_eq!(sink.0, (u64::from(blocks) + 1) * BLOCK_SIZE);
 }

@@ -113,6 +113,12 @@ impl Sparse {
     }
 }
 
+/// Runs as offset and length.
+type Runs = &'static [(u64, usize)];
+
+/// Extents as first block of the file, first block of the image, blocks.
+type Extents = &'static [(u64, u32, u32)];
+
 /// A numeric field of twelve bytes.
 fn field(value: u64) -> Vec<u8> {
     match value >> 33 {
@@ -128,7 +134,7 @@ fn data<'i>(image: &'i Image, path: &str) -> &'i FileData {
     }
 }
 
-/// Extents as first block of the file, first block of the image, blocks.
+/// The extents of a file as [`Extents`].
 fn extents(data: &FileData) -> Vec<(u64, u32, u32)> {
     data.extents
         .iter()
@@ -138,7 +144,7 @@ fn extents(data: &FileData) -> Vec<(u64, u32, u32)> {
 
 #[test]
 fn only_blocks_with_data_get_into_the_image() {
-    let cases: [(u64, &[(u64, usize)], &[(u64, u32, u32)]); 10] = [
+    let cases: [(u64, Runs, Extents); 10] = [
         (0, &[], &[]),
         (1 << 20, &[], &[]),
         (8192, &[(0, 8192)], &[(0, 7, 2)]),

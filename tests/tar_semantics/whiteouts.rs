@@ -68,7 +68,7 @@ fn a_whiteout_leaves_what_its_own_layer_has() {
     let whiteout = Entry::file(".wh.x", "");
     let others = [Entry::file("x", "x"), Entry::symlink("x", "t"), Entry::new(b'6', "x")];
     for other in others {
-        let alone = list(&archive(&[other.clone()]));
+        let alone = list(&archive(std::slice::from_ref(&other)));
         assert_eq!(list(&archive(&[whiteout.clone(), other.clone()])), alone);
         assert_eq!(list(&archive(&[other, whiteout.clone()])), alone);
     }
@@ -99,7 +99,7 @@ fn a_whiteout_given_twice_is_one() {
 #[test]
 fn a_device_0_0_in_the_archive_is_a_whiteout_too() {
     let device = Entry::device(b'3', "x", 0, 0).mode(0o600);
-    assert_eq!(list(&archive(&[device.clone()])), ["/ d0755 implicit", "/x c0600 0:0"]);
+    assert_eq!(list(&archive(std::slice::from_ref(&device))), ["/ d0755 implicit", "/x c0600 0:0"]);
     let listing = list(&archive(&[device, Entry::directory("x")]));
     assert_eq!(listing, ["/ d0755 implicit", "/x d0755 opaque"]);
 }
