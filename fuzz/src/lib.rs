@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 
 use nexuserofs::image::tar::{
-    Error, INODE_COST, Layer, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS, XATTR_IMPLICIT,
+    ATTRIBUTE_COST, DIRECTORY_COST, Error, INODE_COST, Layer, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS, XATTR_IMPLICIT,
     XATTR_OPAQUE, read_layer,
 };
 use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, FileData, Inode, InodeId, Node, Tree};
@@ -74,26 +74,27 @@ fn check_layer(layer: &Layer, sink: &Counter) {
 
 /// What an inode keeps in memory, at least. Marks that the reader itself sets are not counted.
 fn weight(inode: &Inode, sink: &Counter) -> u64 {
-    let mut weight = INODE_COST as usize;
+    let mut weight = INODE_COST;
     let mut stored = 0;
     for (name, value) in &inode.metadata.xattrs {
         let is_mark = (name == XATTR_OPAQUE || name == XATTR_IMPLICIT) && value == b"y";
         assert!(is_mark || !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay."));
-        weight += if is_mark { 0 } else { name.len() + value.len() };
+        weight += if is_mark { 0 } else { ATTRIBUTE_COST + (name.len() + value.len()) as u64 };
         stored += (name.len() + value.len() + 4).next_multiple_of(4);
     }
-    assert!(stored <= MAX_XATTRS + 2 * 64);
+    assert!(stored <= MAX_XATTRS + 128);
     assert!(inode.metadata.mode <= 0o7777 && inode.metadata.mtime.nanoseconds < 1_000_000_000);
     match &inode.node {
         Node::Regular(data) => check_data(data, sink),
         Node::Symlink(target) => {
             assert!((1..=MAX_SYMLINK).contains(&target.len()));
-            weight += target.len();
+            weight += target.len() as u64;
         }
+        Node::Directory(_) => weight += DIRECTORY_COST,
         Node::Socket => panic!("tar has no sockets"),
         _ => {}
     }
-    weight as u64
+    weight
 }
 
 fn check_data(data: &FileData, sink: &Counter) {
