@@ -34,11 +34,13 @@ struct Entry {
 }
 
 /// Checks both lists of an inode, brings the access list into line with the mode, and drops a list
-/// that says no more than the mode.
+/// that says no more than the mode. A list of another version has no effect, and goes too.
 pub(super) fn settle(metadata: &mut Metadata) -> Result<(), Fault> {
     for name in [ACCESS_ACL, DEFAULT_ACL] {
         let Some(value) = metadata.xattrs.get(name) else { continue };
-        let mut entries = parse(value).ok_or_else(|| Refusal::AccessControlList(Name::new(name)))?;
+        let known = value.first_chunk().is_none_or(|version| u32::from_le_bytes(*version) == VERSION);
+        let entries = if known { parse(value) } else { Some(Vec::new()) };
+        let mut entries = entries.ok_or_else(|| Refusal::AccessControlList(Name::new(name)))?;
         let says_more = match name {
             ACCESS_ACL => entries.iter().any(|entry| matches!(entry.tag, Tag::User | Tag::Group | Tag::Mask)),
             _ => !entries.is_empty(),
@@ -76,17 +78,18 @@ fn parse(value: &[u8]) -> Option<Vec<Entry>> {
     if value.is_empty() {
         return Some(Vec::new());
     }
-    let (version, rest) = value.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*version) != VERSION || rest.len() % 8 != 0 {
+    let (_, rest) = value.split_first_chunk::<4>()?;
+    let (entries, rest) = rest.as_chunks::<8>();
+    if !rest.is_empty() {
         return None;
     }
-    let entries: Vec<Entry> = rest.chunks_exact(8).map(parse_entry).collect::<Option<_>>()?;
+    let entries: Vec<Entry> = entries.iter().map(parse_entry).collect::<Option<_>>()?;
     is_valid(&entries).then_some(entries)
 }
 
-fn parse_entry(bytes: &[u8]) -> Option<Entry> {
-    let &[tag_low, tag_high, low, high, ref id @ ..] = bytes else { return None };
-    let id = u32::from_le_bytes(id.try_into().ok()?);
+fn parse_entry(bytes: &[u8; 8]) -> Option<Entry> {
+    let &[tag_low, tag_high, low, high, ref id @ ..] = bytes;
+    let id = u32::from_le_bytes(*id);
     let permissions = u16::from_le_bytes([low, high]);
     let (tag, id) = match u16::from_le_bytes([tag_low, tag_high]) {
         0x01 => (Tag::Owner, NO_ID),

@@ -6,9 +6,11 @@ use std::mem;
 
 use super::acl;
 use super::error::{Breach, Fault, Name, Quantity, Refusal};
-use super::limits::{INODE_COST, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS};
+use super::limits::{
+    ATTRIBUTE_COST, DIRECTORY_COST, INODE_COST, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS,
+};
 use super::member::{Kind, Member};
-use super::names::{Target, split_last};
+use super::names::{Target, split_last, without_trailing_slashes};
 use super::resolve::{self, child, is_whiteout};
 use super::xattr;
 use super::{Layer, XATTR_IMPLICIT, XATTR_OPAQUE};
@@ -68,7 +70,7 @@ impl<'l> Assembly<'l> {
         Layer { tree: self.tree, root, entries: self.entries }
     }
 
-    /// Puts a member where its path leads. `data` is what became of its data if it is a file.
+    /// Puts a member where its path leads. `data` is what became of its data, empty unless it is a file.
     pub(super) fn add(
         &mut self,
         target: Target<'_>,
@@ -95,8 +97,7 @@ impl<'l> Assembly<'l> {
 
     fn make_opaque(&mut self, directory: &[u8]) -> Result<(), Fault> {
         let directory = self.directory(directory)?;
-        self.mark_opaque(directory.id);
-        Ok(())
+        self.mark_opaque(directory.id)
     }
 
     /// A whiteout hides what the layers below have. What this layer has under the name stays; if
@@ -105,7 +106,7 @@ impl<'l> Assembly<'l> {
         let directory = self.directory(directory)?;
         if let Some(existing) = child(&self.tree, directory.id, name) {
             if matches!(self.tree.inode(existing).node, Node::Directory(_)) {
-                self.mark_opaque(existing);
+                self.mark_opaque(existing)?;
             }
             return Ok(());
         }
@@ -132,19 +133,14 @@ impl<'l> Assembly<'l> {
         if existing.is_some() {
             self.remove(directory.id, name);
         }
-        if matches!(member.kind, Kind::HardLink) {
+        let Some(node) = new_node(member, data)? else {
             return self.place_link(directory, name, member);
-        }
-        let id = self.insert_new(
-            directory,
-            name,
-            Inode { metadata: Metadata::default(), node: node(member, data)? },
-        )?;
+        };
+        let id = self.insert_new(directory, name, Inode { metadata: Metadata::default(), node })?;
         self.take_over(id, member)?;
         if matches!(member.kind, Kind::Directory) {
-            let hid_lower = existing.is_some_and(|id| is_whiteout(&self.tree.inode(id).node));
-            if hid_lower {
-                self.mark_opaque(id);
+            if existing.is_some_and(|id| is_whiteout(&self.tree.inode(id).node)) {
+                self.mark_opaque(id)?;
             }
             self.expect_entries_of(id, path, directory, name);
         }
@@ -154,17 +150,18 @@ impl<'l> Assembly<'l> {
     /// A further name for a file. As in containerd, the link's own metadata becomes the file's.
     fn place_link(&mut self, directory: Located, name: &[u8], member: &mut Member) -> Result<(), Fault> {
         let target = self.link_target(&member.link_target)?;
-        self.charge(name.len() as u64)?;
         check_name(directory, name)?;
+        self.charge(INODE_COST + name.len() as u64)?;
         self.enter(directory.id, name, target);
         // Linux takes capabilities away when the owner is set, and containerd sets it here.
-        self.inode_mut(target).metadata.xattrs.remove(b"security.capability".as_slice());
+        self.inode_mut(target).metadata.xattrs.remove(xattr::CAPABILITY);
         self.take_over(target, member)
     }
 
     fn link_target(&self, path: &[u8]) -> Result<InodeId, Fault> {
         let missing = || Refusal::HardLinkTarget(Name::new(path));
-        let (directory, name) = split_last(path.strip_suffix(b"/").unwrap_or(path));
+        let plain = without_trailing_slashes(path);
+        let (directory, name) = split_last(plain);
         let place = resolve::directory(&self.tree, directory)?;
         if !place.missing.is_empty() {
             return Err(missing().into());
@@ -172,6 +169,8 @@ impl<'l> Assembly<'l> {
         let id = child(&self.tree, place.existing, name).ok_or_else(missing)?;
         match self.tree.inode(id).node {
             Node::Directory(_) => Err(Refusal::HardLinkToDirectory(Name::new(path)).into()),
+            // The slash asks for what the link leads to, and that has a name of its own.
+            Node::Symlink(_) if plain.len() < path.len() => Err(missing().into()),
             _ => Ok(id),
         }
     }
@@ -182,7 +181,7 @@ impl<'l> Assembly<'l> {
         let mut bytes = 0;
         for (name, value) in mem::take(&mut member.xattrs) {
             if xattr::is_kept(&name, &value, &self.tree.inode(id).node)? {
-                bytes += (name.len() + value.len()) as u64;
+                bytes += attribute_bytes(&name, &value);
                 kept.insert(name, value);
             }
         }
@@ -220,7 +219,7 @@ impl<'l> Assembly<'l> {
         let replaces_whiteout = child(&self.tree, directory.id, name).is_some();
         let id = self.insert_new(directory, name, implicit_directory())?;
         if replaces_whiteout {
-            self.mark_opaque(id);
+            self.mark_opaque(id)?;
         }
         Ok(Located { id, length: directory.length + 1 + name.len() })
     }
@@ -239,7 +238,7 @@ impl<'l> Assembly<'l> {
 
     fn insert_new(&mut self, directory: Located, name: &[u8], inode: Inode) -> Result<InodeId, Fault> {
         check_name(directory, name)?;
-        self.charge(INODE_COST + name.len() as u64 + node_bytes(&inode.node))?;
+        self.charge(name.len() as u64 + inode_bytes(&inode))?;
         let index = u32::try_from(self.tree.inodes.len()).map_err(|_| Breach {
             what: Quantity::Entries,
             value: self.tree.inodes.len() as u64,
@@ -263,8 +262,13 @@ impl<'l> Assembly<'l> {
         self.last_directory = None;
     }
 
-    fn mark_opaque(&mut self, id: InodeId) {
-        self.inode_mut(id).metadata.xattrs.insert(XATTR_OPAQUE.to_vec(), b"y".to_vec());
+    fn mark_opaque(&mut self, id: InodeId) -> Result<(), Fault> {
+        let (name, value) = (XATTR_OPAQUE.to_vec(), b"y".to_vec());
+        let bytes = attribute_bytes(&name, &value);
+        match self.inode_mut(id).metadata.xattrs.insert(name, value) {
+            None => self.charge(bytes),
+            Some(_) => Ok(()),
+        }
     }
 
     fn inode_mut(&mut self, id: InodeId) -> &mut Inode {
@@ -286,19 +290,25 @@ fn implicit_directory() -> Inode {
     Inode { metadata, node: Node::Directory(Directory::default()) }
 }
 
-fn node(member: &Member, data: FileData) -> Result<Node, Fault> {
-    Ok(match member.kind {
-        Kind::Regular(_) | Kind::HardLink => Node::Regular(data),
-        Kind::Symlink if member.link_target.is_empty() => return Err(Refusal::EmptySymlink.into()),
-        Kind::Symlink => {
-            Quantity::SymlinkBytes.check(member.link_target.len() as u64, MAX_SYMLINK as u64)?;
-            Node::Symlink(member.link_target.clone())
-        }
+/// What a member makes, `None` for a further name of something that is there.
+fn new_node(member: &Member, data: FileData) -> Result<Option<Node>, Fault> {
+    Ok(Some(match member.kind {
+        Kind::HardLink => return Ok(None),
+        Kind::Regular(_) => Node::Regular(data),
+        Kind::Symlink => Node::Symlink(symlink_target(member)?),
         Kind::CharacterDevice(number) => Node::CharacterDevice(number),
         Kind::BlockDevice(number) => Node::BlockDevice(number),
         Kind::Directory => Node::Directory(Directory::default()),
         Kind::Fifo => Node::Fifo,
-    })
+    }))
+}
+
+fn symlink_target(member: &Member) -> Result<Vec<u8>, Fault> {
+    if member.link_target.is_empty() {
+        return Err(Refusal::EmptySymlink.into());
+    }
+    Quantity::SymlinkBytes.check(member.link_target.len() as u64, MAX_SYMLINK as u64)?;
+    Ok(member.link_target.clone())
 }
 
 fn check_name(directory: Located, name: &[u8]) -> Result<(), Breach> {
@@ -306,12 +316,21 @@ fn check_name(directory: Located, name: &[u8]) -> Result<(), Breach> {
     Quantity::PathBytes.check((directory.length + name.len()) as u64, MAX_PATH as u64)
 }
 
-fn node_bytes(node: &Node) -> u64 {
-    match node {
+/// What an inode keeps in memory, in bytes.
+fn inode_bytes(inode: &Inode) -> u64 {
+    let content = match &inode.node {
         Node::Regular(data) => (data.extents.len() * size_of::<Extent>()) as u64,
         Node::Symlink(target) => target.len() as u64,
+        Node::Directory(_) => DIRECTORY_COST,
         _ => 0,
-    }
+    };
+    let attributes = inode.metadata.xattrs.iter().map(|(name, value)| attribute_bytes(name, value));
+    INODE_COST + content + attributes.sum::<u64>()
+}
+
+/// What an attribute keeps in memory, in bytes.
+fn attribute_bytes(name: &[u8], value: &[u8]) -> u64 {
+    ATTRIBUTE_COST + (name.len() + value.len()) as u64
 }
 
 /// Bytes that an attribute takes in an EROFS inode at most: an entry of four bytes, name and value,

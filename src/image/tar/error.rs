@@ -142,6 +142,9 @@ pub enum Refusal {
     /// A name of an extended attribute that no file can have.
     #[error("{0} cannot be the name of an extended attribute")]
     XattrName(Name),
+    /// Capabilities that Linux does not take.
+    #[error("the attribute security.capability is not valid")]
+    Capability,
     /// An access control list that Linux does not take.
     #[error("{0} is not a valid access control list")]
     AccessControlList(Name),

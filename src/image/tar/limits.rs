@@ -7,8 +7,8 @@
 pub struct Limits {
     /// Members of the archive.
     pub max_entries: u64,
-    /// Bytes of metadata kept in memory: names, link targets, extended attributes, data runs and
-    /// [`INODE_COST`] for each inode, made by an entry or implied by a path.
+    /// Bytes of metadata kept in memory: names, link targets, attributes, data runs, and what the
+    /// structures take that hold them ([`INODE_COST`], [`DIRECTORY_COST`], [`ATTRIBUTE_COST`]).
     pub max_metadata_bytes: u64,
     /// Bytes of one extended header: PAX records, a GNU long name or a sparse map. Go's
     /// `archive/tar`, and so containerd, takes 1 MiB.
@@ -31,9 +31,15 @@ impl Default for Limits {
     }
 }
 
-/// What one inode counts against [`Limits::max_metadata_bytes`] besides its name, link target and
-/// attributes: about what the tree's structures take for it.
-pub const INODE_COST: u64 = 256;
+/// What an inode counts against [`Limits::max_metadata_bytes`] besides the bytes of its name and link
+/// target, in bytes. This and the next two are what the tree was measured to take, rounded up.
+pub const INODE_COST: u64 = 320;
+
+/// What a directory counts more than other inodes, in bytes.
+pub const DIRECTORY_COST: u64 = 384;
+
+/// What an extended attribute counts besides the bytes of its name and value, in bytes.
+pub const ATTRIBUTE_COST: u64 = 640;
 
 /// Largest file in bytes: as many blocks of 4096 bytes as a 32-bit count holds.
 pub const MAX_FILE_SIZE: u64 = u32::MAX as u64 * 4096;
@@ -55,8 +61,9 @@ pub const MAX_XATTR_NAME: usize = 255;
 pub const MAX_XATTR_VALUE: usize = u16::MAX as usize;
 
 /// Bytes of extended attributes that one inode can carry: EROFS counts its area in 16 bits, in
-/// units of four bytes after a header of twelve (`erofs_inode.i_xattr_icount`).
-pub const MAX_XATTRS: usize = (u16::MAX as usize - 1) * 4;
+/// units of four bytes after a header of twelve (`erofs_inode.i_xattr_icount`). 128 bytes are left
+/// for the marks that the reader sets itself.
+pub const MAX_XATTRS: usize = (u16::MAX as usize - 1) * 4 - 128;
 
 /// Symbolic links followed in one look-up of a parent directory, the number that containerd takes.
 pub const MAX_SYMLINKS_FOLLOWED: usize = 255;

@@ -29,8 +29,9 @@ use std::io::BufRead;
 
 pub use error::{Breach, EntryRef, Error, Fault, Malformed, Name, Part, Quantity, Refusal};
 pub use limits::{
-    INODE_COST, Limits, MAX_FILE_SIZE, MAX_ID, MAX_LOOKUPS, MAX_MAJOR, MAX_MINOR, MAX_NAME, MAX_PATH,
-    MAX_SYMLINK, MAX_SYMLINKS_FOLLOWED, MAX_XATTR_NAME, MAX_XATTR_VALUE, MAX_XATTRS,
+    ATTRIBUTE_COST, DIRECTORY_COST, INODE_COST, Limits, MAX_FILE_SIZE, MAX_ID, MAX_LOOKUPS, MAX_MAJOR,
+    MAX_MINOR, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_SYMLINKS_FOLLOWED, MAX_XATTR_NAME, MAX_XATTR_VALUE,
+    MAX_XATTRS,
 };
 
 use crate::image::tree::{BlockSink, FileData, Metadata, Tree};

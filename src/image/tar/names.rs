@@ -69,6 +69,15 @@ pub(super) fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// Takes slashes, and dots behind slashes, off the end.
+pub(super) fn without_trailing_slashes(path: &[u8]) -> &[u8] {
+    let mut path = path;
+    while let Some(shorter) = path.strip_suffix(b"/").or_else(|| path.strip_suffix(b"/.")) {
+        path = shorter;
+    }
+    path
+}
+
 /// Splits off the first name and leaves what follows its slash.
 pub(super) fn split_first(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().position(|&byte| byte == b'/') {

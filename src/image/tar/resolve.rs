@@ -91,7 +91,8 @@ impl<'t> Walk<'t> {
     }
 
     fn follow(&mut self, name: &[u8], target: &'t [u8]) -> Result<(), Fault> {
-        // Linux would go up from where the link leads, containerd from where the link is.
+        // Linux goes up from where the link leads; containerd does so in the root directory, and
+        // goes up from where the link is in others.
         if self.ahead.last().is_some_and(|rest| first_name(rest) == b"..") {
             return Err(Refusal::ParentOfLink(Name::new(name)).into());
         }
