@@ -21,19 +21,19 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 /// The profile that the tests use.
-pub const PROFILE: &str = "nexuserofs";
+pub(crate) const PROFILE: &str = "nexuserofs";
 /// The label by which containerd's unpacker marks what it extracts into.
-pub const EXTRACTION: &str = "containerd.io/snapshot.ref";
+pub(crate) const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
 /// A server in this process with a root of its own, and its client.
-pub struct Server {
-    pub client: SnapshotsClient<Channel>,
+pub(crate) struct Server {
+    pub(crate) client: SnapshotsClient<Channel>,
     snapshotter: Snapshotter,
     _root: TempDir,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let settings = SnapshotSettings { root: root.path().join("root"), profiles };
@@ -53,11 +53,11 @@ impl Server {
     }
 
     /// Prepares an active snapshot for a container.
-    pub async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<types::Mount>, Status> {
+    pub(crate) async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<types::Mount>, Status> {
         self.prepare_labelled(key, parent, &[]).await
     }
 
-    pub async fn prepare_labelled(
+    pub(crate) async fn prepare_labelled(
         &mut self,
         key: &str,
         parent: &str,
@@ -73,12 +73,17 @@ impl Server {
     }
 
     /// Prepares a snapshot for a layer and applies one to it, of which the name is `name`.
-    pub async fn extract(&mut self, key: &str, parent: &str, name: &str) {
+    pub(crate) async fn extract(&mut self, key: &str, parent: &str, name: &str) {
         let mounts = self.prepare_labelled(key, parent, &[(EXTRACTION, name)]).await.unwrap();
         self.attach_layer(mounts, name);
     }
 
-    pub async fn commit(&mut self, key: &str, name: &str, parent: &str) -> Result<Response<()>, Status> {
+    pub(crate) async fn commit(
+        &mut self,
+        key: &str,
+        name: &str,
+        parent: &str,
+    ) -> Result<Response<()>, Status> {
         let request = CommitSnapshotRequest {
             snapshotter: PROFILE.to_owned(),
             name: name.to_owned(),
@@ -90,25 +95,25 @@ impl Server {
     }
 
     /// A committed snapshot, made as containerd's unpacker does.
-    pub async fn committed(&mut self, name: &str, parent: &str) {
+    pub(crate) async fn committed(&mut self, name: &str, parent: &str) {
         let key = format!("extract-1 {name}");
         self.extract(&key, parent, name).await;
         self.commit(&key, name, "").await.unwrap();
     }
 
-    pub async fn remove(&mut self, key: &str) -> Result<Response<()>, Status> {
+    pub(crate) async fn remove(&mut self, key: &str) -> Result<Response<()>, Status> {
         self.client
             .remove(RemoveSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() })
             .await
     }
 
-    pub async fn stat(&mut self, key: &str) -> Result<Info, Status> {
+    pub(crate) async fn stat(&mut self, key: &str) -> Result<Info, Status> {
         let request = StatSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() };
         Ok(self.client.stat(request).await?.into_inner().info.unwrap())
     }
 
     /// The sizes of the blocks that List answers in, and all records.
-    pub async fn list(&mut self, filters: &[&str]) -> Result<(Vec<usize>, Vec<Info>), Status> {
+    pub(crate) async fn list(&mut self, filters: &[&str]) -> Result<(Vec<usize>, Vec<Info>), Status> {
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
         let request = ListSnapshotsRequest { snapshotter: PROFILE.to_owned(), filters };
         let mut stream = self.client.list(request).await?.into_inner();
@@ -121,7 +126,7 @@ impl Server {
     }
 
     /// Does what the differ does. What is in the layer plays no part in these tests.
-    pub fn attach_layer(&self, mounts: Vec<types::Mount>, name: &str) {
+    pub(crate) fn attach_layer(&self, mounts: Vec<types::Mount>, name: &str) {
         let plan: Vec<Mount> = mounts
             .into_iter()
             .map(|mount| Mount {
@@ -140,13 +145,13 @@ impl Server {
     }
 }
 
-pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// The text of a refusal, which must have this code.
 #[track_caller]
-pub fn refusal<T: Debug>(result: Result<T, Status>, code: Code) -> String {
+pub(crate) fn refusal<T: Debug>(result: Result<T, Status>, code: Code) -> String {
     let status = result.expect_err("a refusal");
     assert_eq!(status.code(), code, "{status:?}");
     assert!(!status.message().is_empty());
