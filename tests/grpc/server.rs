@@ -1,14 +1,17 @@
-//! A served snapshotter, and a client that talks to it.
+//! A served snapshotter and differ, and clients that talk to them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use hyper_util::rt::TokioIo;
+use nexuserofs::diff::{ContentStore, Differ};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::LayerRecord;
-use nexuserofs::service::snapshots::Service;
+use nexuserofs::service;
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
+use nexuserofs_proto::containerd::services::diff::v1::diff_client::DiffClient;
 use nexuserofs_proto::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, Info, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
     StatSnapshotRequest, snapshots_client::SnapshotsClient,
@@ -25,9 +28,12 @@ pub(crate) const PROFILE: &str = "nexuserofs";
 /// The label by which containerd's unpacker marks what it extracts into.
 pub(crate) const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
-/// A server in this process with a root of its own, and its client.
+/// A server in this process with a root of its own, and its clients.
 pub(crate) struct Server {
     pub(crate) client: SnapshotsClient<Channel>,
+    pub(crate) differ: DiffClient<Channel>,
+    /// Where the differ looks for containerd. Nobody listens there.
+    pub(crate) containerd: PathBuf,
     snapshotter: Snapshotter,
     _root: TempDir,
 }
@@ -39,17 +45,28 @@ impl Server {
         let settings = SnapshotSettings { root: root.path().join("root"), profiles };
         let (snapshotter, _) = Snapshotter::open(settings).unwrap();
 
+        let containerd = root.path().join("containerd.sock");
+        let differ = Differ::new(snapshotter.clone(), ContentStore::new(&containerd).unwrap(), 2);
+        let server = tonic::transport::Server::builder()
+            .add_service(service::snapshots::Service::server(snapshotter.clone(), "default"))
+            .add_service(service::diff::Service::server(differ, "default"));
+
         let socket = root.path().join("socket");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
-        let service = Service::server(snapshotter.clone(), "default");
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(listener));
+        tokio::spawn(server.serve_with_incoming(listener));
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
         });
         let channel =
             Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
-        Self { client: SnapshotsClient::new(channel), snapshotter, _root: root }
+        Self {
+            client: SnapshotsClient::new(channel.clone()),
+            differ: DiffClient::new(channel),
+            containerd,
+            snapshotter,
+            _root: root,
+        }
     }
 
     /// Prepares an active snapshot for a container.
