@@ -4,6 +4,9 @@
 //!
 //! No containerd answers here, so that no layer is unpacked; `integration/` does that.
 
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod differ;
 mod making;
 mod records;
