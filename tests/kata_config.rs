@@ -1,5 +1,8 @@
 //! The files of `kata-config/` agree with each other and with the daemon.
 
+// Helpers of tests may fail as tests do.
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

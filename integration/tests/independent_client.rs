@@ -33,7 +33,7 @@ const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
-    let needs = Needs { programs: Profile::Debug, trees: false };
+    let needs = Needs { programs: Some(Profile::Debug), trees: false };
     bed::run(
         needs,
         &Steps::new(&Lines),
@@ -68,7 +68,7 @@ async fn connect(node: &mut Node) -> Result<Client> {
 
 fn unpacks_an_image(bed: &Bed) -> Result<()> {
     let mut node = start(bed, "independent-unpack")?;
-    let image = node.push(&bed.demo)?;
+    let image = node.push(&bed.images.demo)?;
     node.containerd.fetch(NAMESPACE, &image)?;
     block_on(async {
         let containerd =

@@ -3,6 +3,9 @@
 //! The bytes were made by containerd's Go messages (`github.com/containerd/containerd/api` v1.12.0,
 //! deterministic marshalling) filled with the values that stand beside them here.
 
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 

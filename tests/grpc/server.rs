@@ -1,14 +1,17 @@
-//! A served snapshotter, and a client that talks to it.
+//! A served snapshotter and differ, and clients that talk to them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use hyper_util::rt::TokioIo;
+use nexuserofs::diff::{ContentStore, Differ};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::LayerRecord;
-use nexuserofs::service::snapshots::Service;
+use nexuserofs::service;
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
+use nexuserofs_proto::containerd::services::diff::v1::diff_client::DiffClient;
 use nexuserofs_proto::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, Info, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
     StatSnapshotRequest, snapshots_client::SnapshotsClient,
@@ -21,43 +24,57 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 /// The profile that the tests use.
-pub const PROFILE: &str = "nexuserofs";
+pub(crate) const PROFILE: &str = "nexuserofs";
 /// The label by which containerd's unpacker marks what it extracts into.
-pub const EXTRACTION: &str = "containerd.io/snapshot.ref";
+pub(crate) const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
-/// A server in this process with a root of its own, and its client.
-pub struct Server {
-    pub client: SnapshotsClient<Channel>,
+/// A server in this process with a root of its own, and its clients.
+pub(crate) struct Server {
+    pub(crate) client: SnapshotsClient<Channel>,
+    pub(crate) differ: DiffClient<Channel>,
+    /// Where the differ looks for containerd. Nobody listens there.
+    pub(crate) containerd: PathBuf,
     snapshotter: Snapshotter,
     _root: TempDir,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let settings = SnapshotSettings { root: root.path().join("root"), profiles };
         let (snapshotter, _) = Snapshotter::open(settings).unwrap();
 
+        let containerd = root.path().join("containerd.sock");
+        let differ = Differ::new(snapshotter.clone(), ContentStore::new(&containerd).unwrap(), 2);
+        let server = tonic::transport::Server::builder()
+            .add_service(service::snapshots::Service::server(snapshotter.clone(), "default"))
+            .add_service(service::diff::Service::server(differ, "default"));
+
         let socket = root.path().join("socket");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
-        let service = Service::server(snapshotter.clone(), "default");
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(listener));
+        tokio::spawn(server.serve_with_incoming(listener));
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
         });
         let channel =
             Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
-        Self { client: SnapshotsClient::new(channel), snapshotter, _root: root }
+        Self {
+            client: SnapshotsClient::new(channel.clone()),
+            differ: DiffClient::new(channel),
+            containerd,
+            snapshotter,
+            _root: root,
+        }
     }
 
     /// Prepares an active snapshot for a container.
-    pub async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<types::Mount>, Status> {
+    pub(crate) async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<types::Mount>, Status> {
         self.prepare_labelled(key, parent, &[]).await
     }
 
-    pub async fn prepare_labelled(
+    pub(crate) async fn prepare_labelled(
         &mut self,
         key: &str,
         parent: &str,
@@ -73,12 +90,17 @@ impl Server {
     }
 
     /// Prepares a snapshot for a layer and applies one to it, of which the name is `name`.
-    pub async fn extract(&mut self, key: &str, parent: &str, name: &str) {
+    pub(crate) async fn extract(&mut self, key: &str, parent: &str, name: &str) {
         let mounts = self.prepare_labelled(key, parent, &[(EXTRACTION, name)]).await.unwrap();
         self.attach_layer(mounts, name);
     }
 
-    pub async fn commit(&mut self, key: &str, name: &str, parent: &str) -> Result<Response<()>, Status> {
+    pub(crate) async fn commit(
+        &mut self,
+        key: &str,
+        name: &str,
+        parent: &str,
+    ) -> Result<Response<()>, Status> {
         let request = CommitSnapshotRequest {
             snapshotter: PROFILE.to_owned(),
             name: name.to_owned(),
@@ -90,25 +112,25 @@ impl Server {
     }
 
     /// A committed snapshot, made as containerd's unpacker does.
-    pub async fn committed(&mut self, name: &str, parent: &str) {
+    pub(crate) async fn committed(&mut self, name: &str, parent: &str) {
         let key = format!("extract-1 {name}");
         self.extract(&key, parent, name).await;
         self.commit(&key, name, "").await.unwrap();
     }
 
-    pub async fn remove(&mut self, key: &str) -> Result<Response<()>, Status> {
+    pub(crate) async fn remove(&mut self, key: &str) -> Result<Response<()>, Status> {
         self.client
             .remove(RemoveSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() })
             .await
     }
 
-    pub async fn stat(&mut self, key: &str) -> Result<Info, Status> {
+    pub(crate) async fn stat(&mut self, key: &str) -> Result<Info, Status> {
         let request = StatSnapshotRequest { snapshotter: PROFILE.to_owned(), key: key.to_owned() };
         Ok(self.client.stat(request).await?.into_inner().info.unwrap())
     }
 
     /// The sizes of the blocks that List answers in, and all records.
-    pub async fn list(&mut self, filters: &[&str]) -> Result<(Vec<usize>, Vec<Info>), Status> {
+    pub(crate) async fn list(&mut self, filters: &[&str]) -> Result<(Vec<usize>, Vec<Info>), Status> {
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
         let request = ListSnapshotsRequest { snapshotter: PROFILE.to_owned(), filters };
         let mut stream = self.client.list(request).await?.into_inner();
@@ -121,7 +143,7 @@ impl Server {
     }
 
     /// Does what the differ does. What is in the layer plays no part in these tests.
-    pub fn attach_layer(&self, mounts: Vec<types::Mount>, name: &str) {
+    pub(crate) fn attach_layer(&self, mounts: Vec<types::Mount>, name: &str) {
         let plan: Vec<Mount> = mounts
             .into_iter()
             .map(|mount| Mount {
@@ -140,13 +162,13 @@ impl Server {
     }
 }
 
-pub fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// The text of a refusal, which must have this code.
 #[track_caller]
-pub fn refusal<T: Debug>(result: Result<T, Status>, code: Code) -> String {
+pub(crate) fn refusal<T: Debug>(result: Result<T, Status>, code: Code) -> String {
     let status = result.expect_err("a refusal");
     assert_eq!(status.code(), code, "{status:?}");
     assert!(!status.message().is_empty());
