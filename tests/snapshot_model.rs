@@ -4,6 +4,9 @@
 //! lies on disk is what the model says: nothing is lost, nothing is left over, and a plan that was
 //! given out never changes.
 
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
