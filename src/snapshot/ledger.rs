@@ -81,8 +81,9 @@ impl Ledger {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the directories in line with a change that is durable. If that fails, the next start
-    /// does it.
+    /// Brings the directories in line with a change that is durable. What is not moved away is swept
+    /// by the next start; a copy of a record that is out of date matters only to a rebuild, and until
+    /// the record changes again.
     fn follow(&self, change: &Change) {
         let followed = match change {
             Change::AddSnapshot(_) | Change::AddLayer(_) => Ok(()),

@@ -23,6 +23,8 @@ mod record;
 mod recovery;
 pub mod settings;
 mod snapshotter;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use layers::Claim;

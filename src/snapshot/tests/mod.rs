@@ -1,0 +1,7 @@
+//! The snapshotter as a whole, on a real directory and a real database.
+
+mod crash;
+mod host;
+mod layers;
+mod recovery;
+mod rules;
