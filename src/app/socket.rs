@@ -1,21 +1,31 @@
 //! The daemon's socket: claimed, bound with mode 0600, and removed at the end.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Metadata, Permissions};
+use std::fs::{Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixSocket};
 
+use super::directory;
 use super::error::Error;
 use super::holder::Holder;
 use super::lock::{Lock, LockError};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 1024;
+
+/// The daemon's socket, listening.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// Where clients come in.
+    pub(super) listener: UnixListener,
+    /// Kept until the last call is over.
+    pub(super) file: SocketFile,
+}
 
 /// The right to the socket's path. Dropping it removes the socket.
 #[derive(Debug)]
@@ -51,7 +61,7 @@ impl Drop for SocketFile {
 ///
 /// A socket that nobody listens at any more is replaced; a live one is not. Must be called in a
 /// tokio runtime.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+pub(super) fn listen(path: &Path) -> Result<Socket, Error> {
     let lock = lock_beside(path)?;
     refuse_live(path)?;
     remove_stale(path)?;
@@ -64,21 +74,12 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
     let metadata = path.symlink_metadata().map_err(Error::file("look at", path))?;
     let file = SocketFile { path: path.to_owned(), inode: Inode::of(&metadata), _lock: lock };
     let listener = socket.listen(BACKLOG).map_err(Error::file("listen at", path))?;
-    Ok((listener, file))
-}
-
-/// Makes a directory with mode 0700, and those above it. An existing one keeps its mode.
-pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::file("make the directory", path))
+    Ok(Socket { listener, file })
 }
 
 fn lock_beside(path: &Path) -> Result<Lock, Error> {
     if let Some(directory) = path.parent() {
-        make_directory(directory)?;
+        directory::make(directory)?;
     }
     let mut name = OsString::from(path);
     name.push(".lock");
@@ -136,7 +137,7 @@ mod tests {
     async fn only_the_owner_can_connect_and_the_end_leaves_no_socket() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("run/s.sock");
-        let (_listener, file) = listen(&path).expect("free");
+        let Socket { listener: _listener, file } = listen(&path).expect("free");
         let metadata = path.symlink_metadata().expect("socket");
         assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
         assert!(metadata.file_type().is_socket());
@@ -180,7 +181,7 @@ mod tests {
     async fn somebody_elses_socket_survives_our_end() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("s.sock");
-        let (_listener, file) = listen(&path).expect("free");
+        let Socket { listener: _listener, file } = listen(&path).expect("free");
         std::fs::rename(&path, directory.path().join("old")).expect("rename");
         let _other = StdListener::bind(&path).expect("free");
         drop(file);

@@ -1,0 +1,43 @@
+//! Signals and the way down.
+
+use std::os::unix::net::UnixStream;
+
+use rustix::process::Signal;
+
+use super::daemon::{Place, exists, logged};
+
+#[test]
+fn either_signal_ends_it_cleanly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let place = Place::new();
+        let mut daemon = place.start();
+        daemon.signal(signal);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert!(!exists(&place.path("run/s.sock")), "the socket is removed");
+        assert!(exists(&place.path("root/lock")), "the lock file stays");
+    }
+}
+
+#[test]
+fn a_silent_connection_does_not_hold_it_up() {
+    let place = Place::new();
+    let mut daemon = place.start();
+    let _silent = UnixStream::connect(place.path("run/s.sock")).expect("it accepts");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+    assert!(!daemon.log().contains("still running"), "{}", daemon.log());
+}
+
+#[test]
+fn the_log_tells_the_story_in_json_too() {
+    let place = Place::new();
+    let mut arguments = place.arguments("root", "s.sock");
+    arguments.push("--log-format=json".to_owned());
+    let mut daemon = place.start_with("first", &arguments);
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let log = daemon.log();
+    assert_eq!(logged(&log, "starting")["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(logged(&log, "stopping: finishing running calls")["signal"], "SIGTERM");
+    assert_eq!(logged(&log, "stopped")["level"], "INFO");
+}
