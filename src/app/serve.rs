@@ -159,6 +159,8 @@ mod tests {
         signals: mpsc::Sender<Signal>,
         server: JoinHandle<Result<Ended, Error>>,
         call: JoinHandle<Result<http::Response<Body>, tonic::transport::Error>>,
+        /// Open and idle once the call is over, as containerd's is.
+        _channel: Channel,
         directory: tempfile::TempDir,
     }
 
@@ -173,12 +175,13 @@ mod tests {
             let mut channel = connect(&address).await.expect("served");
             let request = http::Request::post("http://localhost/test.Gate/Pass").body(Body::empty());
             let request = request.expect("a request");
+            let idle = channel.clone();
             let mut call = tokio::spawn(async move { channel.ready().await?.call(request).await });
             tokio::select! {
                 () = gate.entered.notified() => {}
                 early = &mut call => panic!("the call ended at once: {early:?}"),
             }
-            Self { gate, signals, server, call, directory }
+            Self { gate, signals, server, call, _channel: idle, directory }
         }
 
         async fn signal(&self, signal: Signal) {

@@ -1,7 +1,5 @@
 //! Signals and the way down.
 
-use std::os::unix::net::UnixStream;
-
 use rustix::process::Signal;
 
 use super::daemon::{Place, exists, logged};
@@ -16,16 +14,6 @@ fn either_signal_ends_it_cleanly() {
         assert!(!exists(&place.path("run/s.sock")), "the socket is removed");
         assert!(exists(&place.path("root/lock")), "the lock file stays");
     }
-}
-
-#[test]
-fn a_silent_connection_does_not_hold_it_up() {
-    let place = Place::new();
-    let mut daemon = place.start();
-    let _silent = UnixStream::connect(place.path("run/s.sock")).expect("it accepts");
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
-    assert!(!daemon.log().contains("still running"), "{}", daemon.log());
 }
 
 #[test]
