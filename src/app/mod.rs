@@ -22,7 +22,7 @@ pub use signals::Signal;
 
 use crate::config::Settings;
 
-/// Runs the daemon until a signal ends it. Must be called in a tokio runtime, once in a process.
+/// Runs the daemon until a signal ends it. Once in a process.
 ///
 /// # Errors
 /// When another daemon has the root or the socket, and when the operating system refuses
@@ -32,7 +32,7 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
     // Threads of a call that was given up may still write when this function returns, so only the
     // end of the process frees the root.
     directory::claim_root(&settings.root)?.keep();
-    let socket = socket::listen(&settings.address)?;
+    let socket = socket::listen(&settings.address).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         root = %settings.root.display(),

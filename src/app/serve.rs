@@ -168,7 +168,7 @@ mod tests {
         async fn start(limit: Duration) -> Self {
             let directory = tempfile::tempdir().expect("temporary directory");
             let address = directory.path().join("s.sock");
-            let socket = listen(&address).expect("free");
+            let socket = listen(&address).await.expect("free");
             let gate = Gate::default();
             let (signals, received) = mpsc::channel(2);
             let server = tokio::spawn(serve(socket, Routes::new(gate.clone()), received, limit));

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// Rooms that not every room above may use, and those that may.
-const RESERVED: [(&str, &[&str]); 1] = [("sys", &["app", "snapshot", "layer", "expose"])];
+const RESERVED: [(&str, &[&str]); 1] = [("sys", &["snapshot", "layer", "expose"])];
 
 /// The only room with unsafe code.
 const UNSAFE_ROOM: &str = "sys";
