@@ -10,10 +10,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a test waits for a message before it looks whether the daemon still runs.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How often it looks before it gives up: a test that hangs is a failed test.
-const LOOKS: usize = 600;
+const LOOKS: usize = 1500;
 
 /// A folder of its own for each test, with room for roots, sockets and settings files.
 pub(crate) struct Place {
@@ -83,7 +83,24 @@ fn command(arguments: &[String]) -> Command {
 
 /// Runs the program with arguments that make it end by itself.
 pub(crate) fn output(arguments: &[String]) -> Output {
-    command(arguments).output().expect("program")
+    let mut command = command(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("program");
+    if wait_for_end(&mut child).is_none() {
+        child.kill().expect("killed");
+        let output = child.wait_with_output().expect("output");
+        panic!("{arguments:?} does not end:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    child.wait_with_output().expect("output")
+}
+
+/// How a process ended, unless it takes too long.
+fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
+    (0..LOOKS).find_map(|look| {
+        if look > 0 {
+            std::thread::sleep(LOOK);
+        }
+        child.try_wait().expect("status")
+    })
 }
 
 /// The exit code and the message of a start that must be refused.
@@ -149,13 +166,7 @@ impl Daemon {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        for _ in 0..LOOKS {
-            if let Some(status) = self.child.try_wait().expect("status") {
-                return status;
-            }
-            std::thread::sleep(LOOK);
-        }
-        panic!("it does not end:\n{}", self.log());
+        wait_for_end(&mut self.child).unwrap_or_else(|| panic!("it does not end:\n{}", self.log()))
     }
 }
 

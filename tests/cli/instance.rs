@@ -1,5 +1,7 @@
 //! One daemon for each root and each socket.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -62,6 +64,19 @@ fn a_killed_daemon_leaves_nothing_in_the_way() {
     assert!(exists(&place.path("run/s.sock")), "it had no chance to remove its socket");
     let _second = place.start_with("second", &place.arguments("root", "s.sock"));
     UnixStream::connect(place.path("run/s.sock")).expect("the second one accepts");
+}
+
+#[test]
+fn who_has_claimed_the_socket_but_not_bound_it_yet_is_named() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("run")).expect("directory");
+    let mut lock = File::create(place.path("run/s.sock.lock")).expect("lock file");
+    lock.lock().expect("lock");
+    lock.write_all(b"4711 somebody else\n").expect("line");
+    let (code, message) = refusal(&place.arguments("root", "s.sock"));
+    assert_eq!(code, IN_USE, "{message}");
+    assert!(message.contains("process 4711 (somebody else)"), "{message}");
+    assert!(!exists(&place.path("run/s.sock")), "it is not for us to bind");
 }
 
 #[test]
