@@ -117,7 +117,9 @@ fn check_room(place: &str, user: &str, used: &str, findings: &mut Findings) {
     };
     let reserved = RESERVED.iter().find(|(room, _)| *room == used);
     if user == used {
-    } else if to < from {
+        return;
+    }
+    if to < from {
         findings.violations.push(format!("{place}: {user} uses {used}, which is above it"));
     } else if reserved.is_some_and(|(_, users)| !users.contains(&user)) {
         findings.violations.push(format!("{place}: {used} is not for {user}"));
