@@ -1,7 +1,7 @@
 //! The life of the daemon: from settings to a served socket, and down again.
 //!
-//! [`run`] is the whole of it, in order: signals, the claim on root ([`directory`]) and address
-//! ([`socket`]), the services ([`assemble`]), serving and draining ([`serve`]). Each step undoes
+//! [`run`] is the whole of it, in order: signals, the claim on root (`directory`) and address
+//! (`socket`), the services (`assemble`), serving and draining (`serve`). Each step undoes
 //! itself when it is dropped, so a failure in the middle leaves no socket behind.
 
 mod assemble;
