@@ -18,7 +18,7 @@ const LONGEST: u64 = 4096;
 /// makes and locks a new one, and both would believe themselves alone.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why a lock was not taken.
@@ -56,7 +56,12 @@ impl Lock {
         }
         file.set_len(0)?;
         file.write_all(Holder::this_process().to_line().as_bytes())?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Keeps the lock for as long as this process has a thread.
+    pub(super) fn keep(self) {
+        std::mem::forget(self.file);
     }
 }
 

@@ -1,13 +1,13 @@
 //! The life of the daemon: from settings to a served socket, and down again.
 //!
-//! [`run`] is the whole of it, in order: signals, the claim on root and address ([`instance`]),
-//! the services ([`assemble`]), serving and draining ([`serve`]). Each step undoes itself when it
-//! is dropped, so a failure in the middle leaves no socket behind.
+//! [`run`] is the whole of it, in order: signals, the claim on root (`directory`) and address
+//! (`socket`), the services (`assemble`), serving and draining (`serve`). Each step undoes
+//! itself when it is dropped, so a failure in the middle leaves no socket behind.
 
 mod assemble;
+mod directory;
 mod error;
 mod holder;
-mod instance;
 mod lock;
 mod pending;
 mod serve;
@@ -22,14 +22,17 @@ pub use signals::Signal;
 
 use crate::config::Settings;
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it. Once in a process.
 ///
 /// # Errors
 /// When another daemon has the root or the socket, and when the operating system refuses
 /// something that the daemon cannot do without.
 pub async fn run(settings: Settings) -> Result<Ended, Error> {
     let signals = signals::install()?;
-    let instance = instance::Instance::claim(&settings.root, &settings.address)?;
+    // Threads of a call that was given up may still write when this function returns, so only the
+    // end of the process frees the root.
+    directory::claim_root(&settings.root)?.keep();
+    let socket = socket::listen(&settings.address).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         root = %settings.root.display(),
@@ -39,7 +42,7 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
     );
     pending::report(&settings);
     let routes = assemble::assemble(&settings)?;
-    serve::serve(instance, routes, signals).await
+    serve::serve(socket, routes, signals, serve::DRAIN).await
 }
 
 fn profile_names(settings: &Settings) -> String {

@@ -1,21 +1,29 @@
 //! The daemon's socket: claimed, bound with mode 0600, and removed at the end.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Metadata, Permissions};
+use std::fs::{Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::{UnixListener, UnixSocket};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use super::directory;
 use super::error::Error;
 use super::holder::Holder;
 use super::lock::{Lock, LockError};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 1024;
+
+/// The daemon's socket, listening.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// Where clients come in.
+    pub(super) listener: UnixListener,
+    /// Kept until the last call is over.
+    pub(super) file: SocketFile,
+}
 
 /// The right to the socket's path. Dropping it removes the socket.
 #[derive(Debug)]
@@ -49,11 +57,10 @@ impl Drop for SocketFile {
 
 /// Makes `path` this daemon's and listens there: only the owner can connect.
 ///
-/// A socket that nobody listens at any more is replaced; a live one is not. Must be called in a
-/// tokio runtime.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+/// A socket that nobody listens at any more is replaced; a live one is not.
+pub(super) async fn listen(path: &Path) -> Result<Socket, Error> {
     let lock = lock_beside(path)?;
-    refuse_live(path)?;
+    refuse_live(path).await?;
     remove_stale(path)?;
     let socket = UnixSocket::new_stream().map_err(Error::file("create a socket for", path))?;
     socket.bind(path).map_err(Error::file("bind", path))?;
@@ -64,21 +71,12 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
     let metadata = path.symlink_metadata().map_err(Error::file("look at", path))?;
     let file = SocketFile { path: path.to_owned(), inode: Inode::of(&metadata), _lock: lock };
     let listener = socket.listen(BACKLOG).map_err(Error::file("listen at", path))?;
-    Ok((listener, file))
-}
-
-/// Makes a directory with mode 0700, and those above it. An existing one keeps its mode.
-pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::file("make the directory", path))
+    Ok(Socket { listener, file })
 }
 
 fn lock_beside(path: &Path) -> Result<Lock, Error> {
     if let Some(directory) = path.parent() {
-        make_directory(directory)?;
+        directory::make(directory)?;
     }
     let mut name = OsString::from(path);
     name.push(".lock");
@@ -90,28 +88,24 @@ fn lock_beside(path: &Path) -> Result<Lock, Error> {
 }
 
 /// Fails when somebody answers at `path`, who need not be one of us and so may hold no lock.
-fn refuse_live(path: &Path) -> Result<(), Error> {
-    match connect(path) {
-        Ok(holder) => Err(Error::AddressInUse { path: path.to_owned(), holder }),
-        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(()),
-        Err(errno) => Err(Error::file("connect to", path)(errno)),
-    }
+async fn refuse_live(path: &Path) -> Result<(), Error> {
+    let holder = match UnixStream::connect(path).await {
+        Ok(stream) => listener_of(&stream),
+        // The queue of connections is full: somebody made it, but does not say who.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Holder::Unknown,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(());
+        }
+        Err(error) => return Err(Error::file("connect to", path)(error)),
+    };
+    Err(Error::AddressInUse { path: path.to_owned(), holder })
 }
 
-/// Who listens at `path`.
-fn connect(path: &Path) -> rustix::io::Result<Holder> {
-    let address = SocketAddrUnix::new(path)?;
-    // Not blocking: a stopped process whose queue is full would let us wait forever.
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) => {
-            let pid = rustix::net::sockopt::socket_peercred(&socket)?.pid;
-            Ok(Holder::process(pid.as_raw_nonzero().get()))
-        }
-        // A full queue: somebody made it, but does not say who.
-        Err(Errno::AGAIN) => Ok(Holder::Unknown),
-        Err(errno) => Err(errno),
+/// The process at the other end. The kernel says 0 for one in another PID namespace.
+fn listener_of(stream: &UnixStream) -> Holder {
+    match stream.peer_cred().ok().and_then(|peer| peer.pid()) {
+        Some(pid) if pid > 0 => Holder::process(pid),
+        _ => Holder::Unknown,
     }
 }
 
@@ -136,7 +130,7 @@ mod tests {
     async fn only_the_owner_can_connect_and_the_end_leaves_no_socket() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("run/s.sock");
-        let (_listener, file) = listen(&path).expect("free");
+        let Socket { listener: _listener, file } = listen(&path).await.expect("free");
         let metadata = path.symlink_metadata().expect("socket");
         assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
         assert!(metadata.file_type().is_socket());
@@ -149,7 +143,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("s.sock");
         let _stranger = StdListener::bind(&path).expect("free");
-        match listen(&path) {
+        match listen(&path).await {
             Err(Error::AddressInUse { holder: Holder::Process { pid, command }, .. }) => {
                 assert_eq!(pid.unsigned_abs(), std::process::id());
                 assert!(!command.is_empty());
@@ -163,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("s.sock");
         drop(StdListener::bind(&path).expect("free"));
-        let _socket = listen(&path).expect("stale");
+        let _socket = listen(&path).await.expect("stale");
         StdStream::connect(&path).expect("live again");
     }
 
@@ -172,7 +166,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("s.sock");
         std::fs::write(&path, "precious").expect("file");
-        listen(&path).expect_err("not a socket");
+        listen(&path).await.expect_err("not a socket");
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "precious");
     }
 
@@ -180,10 +174,27 @@ mod tests {
     async fn somebody_elses_socket_survives_our_end() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("s.sock");
-        let (_listener, file) = listen(&path).expect("free");
+        let Socket { listener: _listener, file } = listen(&path).await.expect("free");
         std::fs::rename(&path, directory.path().join("old")).expect("rename");
         let _other = StdListener::bind(&path).expect("free");
         drop(file);
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn somebody_who_is_too_busy_to_answer_is_left_alone() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("s.sock");
+        let busy = UnixSocket::new_stream().expect("socket");
+        busy.bind(&path).expect("free");
+        let _busy = busy.listen(0).expect("listening");
+        let mut waiting = Vec::new();
+        while let Ok(connection) = UnixStream::connect(&path).await {
+            waiting.push(connection);
+        }
+        match listen(&path).await {
+            Err(Error::AddressInUse { holder: Holder::Unknown, .. }) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -88,4 +88,14 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
     }
+
+    #[test]
+    fn the_documents_example_is_valid() {
+        let operations = include_str!("../../docs/operations.md");
+        let blocks = operations.split("```toml\n").skip(1);
+        let examples: Vec<_> = blocks.filter_map(|block| block.split("```").next()).collect();
+        assert_eq!(examples.len(), 1);
+        let fragment = document(examples[0]).parse().expect("a valid example");
+        assert!(fragment.profiles.contains_key("nexuserofs-quota"));
+    }
 }

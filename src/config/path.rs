@@ -1,6 +1,5 @@
 //! Paths that the operator gives: what they may look like, and whether the daemon can work there.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -13,8 +12,8 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// A path that cannot serve its purpose.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusablePath {
-    /// Relative, or with `..` in it.
-    #[error("{0:?} is not an absolute path without `..`; write it in full, from /")]
+    /// Relative, with `..` in it, or nothing but `/`.
+    #[error("{0:?} is not an absolute path below / without `..`; write it in full, from /")]
     NotAbsolute(String),
     /// Has characters that mean something else in a mount option.
     #[error(
@@ -78,7 +77,7 @@ pub(super) fn socket(text: &str) -> Result<PathBuf, UnusablePath> {
 fn absolute(text: &str) -> Result<PathBuf, UnusablePath> {
     let path = Path::new(text);
     let climbs = path.components().any(|part| part == Component::ParentDir);
-    if path.is_absolute() && !climbs && path.file_name() != Some(OsStr::new("")) && path.parent().is_some() {
+    if path.is_absolute() && !climbs && path.file_name().is_some() {
         Ok(path.components().collect())
     } else {
         Err(UnusablePath::NotAbsolute(text.to_owned()))

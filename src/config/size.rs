@@ -10,7 +10,7 @@ use super::fragment::RawSize;
 pub enum WritableLayer {
     /// A directory on the file system of the root; no limit of its own. Written as size 0.
     Directory,
-    /// An ext4 file system of this many bytes, a multiple of [`BLOCK`], in a sparse file.
+    /// An ext4 file system of this many bytes, a multiple of 4096, in a sparse file.
     Block(NonZeroU64),
 }
 

@@ -32,7 +32,7 @@ pub fn start(settings: LogSettings) -> Result<(), LogAlreadySet> {
     Ok(())
 }
 
-fn text<W>(level: LogLevel, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+pub(super) fn text<W>(level: LogLevel, colour: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -64,30 +64,8 @@ fn filter(level: LogLevel) -> Targets {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    /// A writer that keeps what is logged.
-    #[derive(Clone, Default)]
-    pub(in crate::telemetry) struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic while writing").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Kept {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().expect("no panic while writing").clone()).expect("UTF-8")
-        }
-    }
+    use crate::telemetry::kept::Kept;
 
     /// What a text log at `level` keeps of one message of each kind.
     fn logged(level: LogLevel) -> String {

@@ -1,5 +1,7 @@
 //! Logs: `tracing` to standard error, as text or JSON, and panics among them.
 
+#[cfg(test)]
+mod kept;
 mod log;
 mod panic;
 

@@ -21,3 +21,28 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         "panic: {message}; this is a bug, please report it with these lines"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogLevel;
+    use crate::telemetry::kept::Kept;
+    use crate::telemetry::log::text;
+
+    #[test]
+    fn a_panic_is_logged_and_unwinds() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let hook = std::panic::take_hook();
+        log_panics();
+        let caught =
+            tracing::subscriber::with_default(text(LogLevel::Error, false, move || writer.clone()), || {
+                std::panic::catch_unwind(|| panic!("cannot {}", "count"))
+            });
+        std::panic::set_hook(hook);
+        assert!(caught.is_err());
+        let log = kept.text();
+        assert!(log.contains("ERROR") && log.contains("panic: cannot count"), "{log}");
+        assert!(log.contains("src/telemetry/panic.rs:"), "{log}");
+    }
+}

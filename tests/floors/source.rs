@@ -87,7 +87,7 @@ impl Reader {
     fn module(&mut self, tokens: &mut Tokens, for_tests: bool) {
         let Some(TokenTree::Ident(name)) = tokens.peek().cloned() else { return };
         tokens.next();
-        if let Some(TokenTree::Group(body)) = tokens.next_if(|token| is_brace(token)) {
+        if let Some(TokenTree::Group(body)) = tokens.next_if(is_brace) {
             let outside = self.in_tests;
             self.in_tests |= for_tests;
             self.module.push(name.to_string());
