@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 pub use containerd::{Containerd, Pull};
-pub use daemon::{Daemon, DaemonOptions};
+pub use daemon::{Daemon, DaemonOptions, LogLevel};
 pub use registry::Registry;
 
 use crate::images::Image;
