@@ -18,11 +18,11 @@ use nexuserofs_proto::containerd::services::leases::v1::{CreateRequest, DeleteRe
 use nexuserofs_proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use nexuserofs_proto::containerd::services::snapshots::v1::{CommitSnapshotRequest, PrepareSnapshotRequest};
 use nexuserofs_proto::containerd::types::{Descriptor, Mount};
-use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tonic::Request;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::images::Layer;
+use crate::node::connection::{Caller, Connection};
 
 /// What happens to a peer's file before its snapshot is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,28 +33,19 @@ pub enum Durability {
     Synced,
 }
 
-/// A client of containerd's services, in one namespace.
+/// Unpacks layers through one containerd.
 #[derive(Debug)]
 pub struct Unpacker {
-    runtime: Runtime,
-    channel: Channel,
-    namespace: String,
+    connection: Connection,
     /// Numbers keys and leases.
     next: AtomicU64,
 }
 
 impl Unpacker {
-    /// Connects to containerd.
-    ///
-    /// # Errors
-    /// The socket does not answer.
-    pub fn connect(socket: &Path, namespace: &str) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
-        let channel = runtime
-            .block_on(endpoint.connect())
-            .with_context(|| format!("connect to containerd at {}", socket.display()))?;
-        Ok(Self { runtime, channel, namespace: namespace.to_owned(), next: AtomicU64::new(0) })
+    /// An unpacker that calls over this connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, next: AtomicU64::new(0) }
     }
 
     /// Unpacks layers, all at the same time, each into a chain of its own, and tells what that took.
@@ -69,47 +60,40 @@ impl Unpacker {
         durability: Durability,
         processes: &[u32],
     ) -> Result<Cost> {
-        self.runtime.block_on(async {
-            let lease = format!("unpack-{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let caller = self.connection.caller();
+        let mut leases = LeasesClient::new(caller.channel.clone());
+        self.connection.wait_for(async {
+            let lease = format!("unpack-{}", self.number());
             let request = CreateRequest { id: lease.clone(), labels: BTreeMap::new() };
-            LeasesClient::new(self.channel.clone()).create(self.request(request, None)?).await?;
-            let unpacked = self.unpack_all(snapshotter, layers, durability, &lease);
-            let cost = cost_of(unpacked, processes).await;
-            let request = DeleteRequest { id: lease, sync: true };
-            LeasesClient::new(self.channel.clone()).delete(self.request(request, None)?).await?;
+            leases.create(caller.request(request, None)?).await?;
+            let work = layers.iter().map(|layer| One {
+                caller: caller.clone(),
+                lease: lease.clone(),
+                snapshotter: snapshotter.to_owned(),
+                key: format!("extract-{} {}", self.number(), layer.diff_id),
+                layer: layer.clone(),
+                durability,
+            });
+            let cost = cost_of(together(work.collect()), processes).await;
+            leases.delete(caller.request(DeleteRequest { id: lease, sync: true }, None)?).await?;
             cost
         })
     }
 
-    async fn unpack_all(
-        &self,
-        snapshotter: &str,
-        layers: &[Layer],
-        durability: Durability,
-        lease: &str,
-    ) -> Result<()> {
-        let mut unpacking = tokio::task::JoinSet::new();
-        for layer in layers {
-            let one = One {
-                channel: self.channel.clone(),
-                namespace: self.namespace.clone(),
-                lease: lease.to_owned(),
-                snapshotter: snapshotter.to_owned(),
-                key: format!("extract-{} {}", self.next.fetch_add(1, Ordering::Relaxed), layer.diff_id),
-                layer: layer.clone(),
-                durability,
-            };
-            unpacking.spawn(one.unpack());
-        }
-        while let Some(ended) = unpacking.join_next().await {
-            ended.context("an unpacking task panicked")??;
-        }
-        Ok(())
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
+}
 
-    fn request<T>(&self, message: T, lease: Option<&str>) -> Result<Request<T>> {
-        request(message, &self.namespace, lease)
+async fn together(work: Vec<One>) -> Result<()> {
+    let mut unpacking = JoinSet::new();
+    for one in work {
+        unpacking.spawn(one.unpack());
     }
+    while let Some(ended) = unpacking.join_next().await {
+        ended.context("an unpacking task panicked")??;
+    }
+    Ok(())
 }
 
 /// What an unpacking took.
@@ -129,8 +113,7 @@ async fn cost_of(work: impl Future<Output = Result<()>>, processes: &[u32]) -> R
 
 /// The unpacking of one layer.
 struct One {
-    channel: Channel,
-    namespace: String,
+    caller: Caller,
     lease: String,
     snapshotter: String,
     key: String,
@@ -156,7 +139,8 @@ impl One {
             parent: String::new(),
             labels: self.labels(),
         };
-        let answer = SnapshotsClient::new(self.channel.clone()).prepare(self.request(request)?).await?;
+        let answer =
+            SnapshotsClient::new(self.caller.channel.clone()).prepare(self.request(request)?).await?;
         Ok(answer.into_inner().mounts)
     }
 
@@ -169,7 +153,7 @@ impl One {
             annotations: BTreeMap::new(),
         };
         let request = ApplyRequest { diff: Some(diff), mounts, payloads: BTreeMap::new(), sync_fs: false };
-        let answer = DiffClient::new(self.channel.clone()).apply(self.request(request)?).await?;
+        let answer = DiffClient::new(self.caller.channel.clone()).apply(self.request(request)?).await?;
         let applied = answer.into_inner().applied.context("the answer has no descriptor")?;
         ensure!(
             applied.digest == self.layer.diff_id,
@@ -189,7 +173,7 @@ impl One {
             labels: self.labels(),
             parent: String::new(),
         };
-        SnapshotsClient::new(self.channel.clone()).commit(self.request(request)?).await?;
+        SnapshotsClient::new(self.caller.channel.clone()).commit(self.request(request)?).await?;
         Ok(())
     }
 
@@ -200,17 +184,8 @@ impl One {
     }
 
     fn request<T>(&self, message: T) -> Result<Request<T>> {
-        request(message, &self.namespace, Some(&self.lease))
+        self.caller.request(message, Some(&self.lease))
     }
-}
-
-fn request<T>(message: T, namespace: &str, lease: Option<&str>) -> Result<Request<T>> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", namespace.parse()?);
-    if let Some(lease) = lease {
-        request.metadata_mut().insert("containerd-lease", lease.parse()?);
-    }
-    Ok(request)
 }
 
 /// Where containerd's erofs snapshotter keeps the file of a layer that is unpacked into these mounts: beside

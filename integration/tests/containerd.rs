@@ -173,14 +173,14 @@ fn restart(bed: &Bed) -> Result<()> {
         .args(["--detach", &image, "sleeper"])
         .args(["/usr/bin/python3", "-c", "import time; time.sleep(600)"])
         .run()?;
-    let mounts =
-        || ctr().args(["snapshots", "--snapshotter", SNAPSHOTTER, "mounts", "/target", "sleeper"]).output();
-    let before = mounts()?;
+    let connection = node.containerd.connect("default")?;
+    let before = connection.mounts(SNAPSHOTTER, "sleeper")?;
     let daemon = node.daemon.as_mut().context("no daemon")?;
     let status = daemon.stop()?;
     ensure!(status.success(), "the daemon ended with {status} on SIGTERM");
     daemon.restart()?;
-    ensure!(mounts()? == before, "the plan changed over a restart");
+    let after = connection.mounts(SNAPSHOTTER, "sleeper")?;
+    ensure!(after == before, "the plan changed over a restart, from {before:?} to {after:?}");
     let printed = ctr()
         .args(["tasks", "exec", "--exec-id", "look", "sleeper"])
         .args(["/usr/bin/python3", "-c", "print(open('/etc/hostname').read())"])

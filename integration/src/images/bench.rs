@@ -12,7 +12,6 @@ use super::layout::{Encoding, Layout, Source};
 use super::trees::{self, Tree};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
-use crate::machine;
 use crate::progress::Steps;
 use crate::random::Random;
 
@@ -50,7 +49,6 @@ pub struct Layers {
 /// # Errors
 /// A package cannot be fetched, or a file cannot be made.
 pub fn make(cache: &Cache, steps: &Steps<'_>) -> Result<Layers> {
-    steps.run("package clients of the machine", || machine::install(machine::PACKAGE_CLIENTS))?;
     let real = vec![
         one(cache, steps, "bench-small-files", |layout, work| {
             trees::PYPI.fetch(&work.join("a"))?;

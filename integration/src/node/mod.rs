@@ -2,6 +2,7 @@
 //!
 //! Works inside the test host ([`crate::stage`]). Several nodes can run beside each other.
 
+pub mod connection;
 pub mod containerd;
 pub mod daemon;
 pub mod log;

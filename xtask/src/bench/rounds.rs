@@ -38,7 +38,7 @@ pub(super) fn measure(
     layers: &[Layer],
     rounds: u32,
 ) -> Result<Vec<Times>> {
-    let unpacker = Unpacker::connect(node.containerd.socket(), super::unpack::NAMESPACE)?;
+    let unpacker = Unpacker::new(node.containerd.connect(super::unpack::NAMESPACE)?);
     let mut turns: Vec<(Contender, Vec<Times>)> =
         contenders.iter().map(|contender| (*contender, Vec::new())).collect();
     for _ in 0..rounds {
