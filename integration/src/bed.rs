@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::cache::{Cache, remove_tree};
 use crate::command::Run;
 use crate::host::TestHost;
-use crate::images::{Image, demo, encodings, trees};
+use crate::images::{Image, bench, demo, encodings, trees};
 use crate::progress::Steps;
 use crate::stage::{self, Place, Stage, Visible};
 
@@ -24,12 +24,14 @@ pub enum Profile {
 }
 
 /// What is made on the machine before the program goes inside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Needs {
     /// Our own programs, built this way, if they are needed.
     pub programs: Option<Profile>,
-    /// The three large trees besides the demo image.
+    /// The three large trees besides the small images.
     pub trees: bool,
+    /// The layers of the benchmark.
+    pub bench: bool,
 }
 
 /// The test host from inside, with the images that were made.
@@ -50,6 +52,8 @@ pub struct Images {
     pub encodings: Image,
     /// The large trees, empty unless they were asked for.
     pub trees: Vec<Image>,
+    /// The layers of the benchmark, if they were asked for.
+    pub bench: Option<bench::Layers>,
 }
 
 /// Runs `inside` in the test host and returns its exit code.
@@ -96,6 +100,7 @@ fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<Images> {
         demo: steps.run("image demo", || demo::make(cache))?,
         encodings: steps.run("image encodings", || encodings::make(cache))?,
         trees: if needs.trees { trees::make(cache, steps)? } else { Vec::new() },
+        bench: needs.bench.then(|| bench::make(cache, steps)).transpose()?,
     })
 }
 

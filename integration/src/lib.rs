@@ -22,5 +22,7 @@ pub mod leaks;
 pub mod machine;
 pub mod node;
 pub mod progress;
+pub mod random;
 pub mod stage;
 pub mod tree;
+pub mod unpack;

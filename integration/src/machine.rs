@@ -24,10 +24,6 @@ pub const BASE: &[Package] = &[
     Package { name: "util-linux", provides: "unshare" },
 ];
 
-/// What fetching the large trees needs besides [`BASE`].
-pub const PACKAGE_CLIENTS: &[Package] =
-    &[Package { name: "python3-pip", provides: "pip3" }, Package { name: "npm", provides: "npm" }];
-
 /// Refuses a machine on which the test bed cannot work.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ const TESTS: &[Test] = &[
 const NAMESPACE: &str = "compare";
 
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { programs: Some(Profile::Debug), trees: true }, TESTS)
+    harness::main(Needs { programs: Some(Profile::Debug), trees: true, ..Needs::default() }, TESTS)
 }
 
 fn compare_tree(bed: &Bed, index: usize) -> Result<()> {

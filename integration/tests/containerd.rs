@@ -33,11 +33,14 @@ const TESTS: &[Test] = &[
 const BLOCK: &str = "64MiB";
 
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { programs: Some(Profile::Debug), trees: false }, TESTS)
+    harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
 }
 
 fn start(bed: &Bed, name: &str, default_size: Option<&'static str>) -> Result<Node> {
-    let options = NodeOptions { daemon: Some(DaemonOptions { default_size }), ..NodeOptions::default() };
+    let options = NodeOptions {
+        daemon: Some(DaemonOptions { default_size, ..DaemonOptions::default() }),
+        ..NodeOptions::default()
+    };
     Node::start(&bed.place, name, &options)
 }
 
@@ -76,7 +79,7 @@ fn ensure_built_by_us(node: &mut Node, image: &Image, namespace: &str) -> Result
         .filter(|call| call.method == "Apply" && call.code == "Ok" && call.namespace == namespace)
         .map(|call| call.key)
         .collect();
-    let layers: BTreeSet<String> = image.layers()?.into_iter().collect();
+    let layers: BTreeSet<String> = image.layers()?.into_iter().map(|layer| layer.blob.digest).collect();
     ensure!(applied == layers, "our differ applied {applied:?}, but the image has {layers:?}");
     Ok(())
 }
@@ -170,14 +173,14 @@ fn restart(bed: &Bed) -> Result<()> {
         .args(["--detach", &image, "sleeper"])
         .args(["/usr/bin/python3", "-c", "import time; time.sleep(600)"])
         .run()?;
-    let mounts =
-        || ctr().args(["snapshots", "--snapshotter", SNAPSHOTTER, "mounts", "/target", "sleeper"]).output();
-    let before = mounts()?;
+    let connection = node.containerd.connect("default")?;
+    let before = connection.mounts(SNAPSHOTTER, "sleeper")?;
     let daemon = node.daemon.as_mut().context("no daemon")?;
     let status = daemon.stop()?;
     ensure!(status.success(), "the daemon ended with {status} on SIGTERM");
     daemon.restart()?;
-    ensure!(mounts()? == before, "the plan changed over a restart");
+    let after = connection.mounts(SNAPSHOTTER, "sleeper")?;
+    ensure!(after == before, "the plan changed over a restart, from {before:?} to {after:?}");
     let printed = ctr()
         .args(["tasks", "exec", "--exec-id", "look", "sleeper"])
         .args(["/usr/bin/python3", "-c", "print(open('/etc/hostname').read())"])
@@ -194,7 +197,7 @@ fn damage(bed: &Bed) -> Result<()> {
     let mut node = start(bed, "damage", None)?;
     let image = node.push(&bed.images.demo)?;
     node.containerd.fetch("default", &image)?;
-    let digest = bed.images.demo.layers()?.into_iter().next().context("the image has no layer")?;
+    let digest = bed.images.demo.layers()?.into_iter().next().context("the image has no layer")?.blob.digest;
     let blob = node
         .containerd
         .root()

@@ -13,20 +13,21 @@ use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::harness::{self, Test, eventually};
 use nexuserofs_integration::node::{Containerd, Daemon, DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
+use nexuserofs_integration::random::Random;
 
 const TESTS: &[Test] = &[Test { name: "killed_at_random_moments", run: kill_again_and_again }];
 
 const NAMESPACE: &str = "crash";
 
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { programs: Some(Profile::Debug), trees: false }, TESTS)
+    harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
 }
 
 fn kill_again_and_again(bed: &Bed) -> Result<()> {
     let crashes: u32 = number("NEXUSEROFS_CRASHES")?.unwrap_or(50);
     let seed: u64 = number("NEXUSEROFS_SEED")?.map_or_else(clock, Ok)?;
     println!("{crashes} crashes with seed {seed}");
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
 
     let options = NodeOptions { daemon: Some(DaemonOptions::default()), ..NodeOptions::default() };
     let mut node = Node::start(&bed.place, "crash", &options)?;
@@ -121,17 +122,4 @@ fn number<T: std::str::FromStr>(variable: &str) -> Result<Option<T>> {
 
 fn clock() -> Result<u64> {
     Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros() as u64)
-}
-
-/// xorshift64: repeatable, and good enough to pick moments.
-struct Random(u64);
-
-impl Random {
-    /// A number from 0 to 1.
-    fn fraction(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }

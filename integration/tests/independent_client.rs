@@ -18,11 +18,10 @@ use containerd_client::services::v1::{ApplyRequest, DiffRequest, GetImageRequest
 use containerd_client::tonic::{Code, Request, Response, Status};
 use containerd_client::types::{Descriptor, Mount};
 use containerd_client::{Client, with_namespace};
-use libtest_mimic::{Arguments, Failed, Trial};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::digest;
+use nexuserofs_integration::harness::{self, Test};
 use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, SNAPSHOTTER};
-use nexuserofs_integration::progress::{Lines, Steps};
 use prost_types::FieldMask;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -31,26 +30,13 @@ const NAMESPACE: &str = "default";
 /// The label by which containerd's unpacker marks what it extracts into.
 const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::from_args();
-    let needs = Needs { programs: Some(Profile::Debug), trees: false };
-    bed::run(
-        needs,
-        &Steps::new(&Lines),
-        |_| {},
-        |bed| {
-            let trials = vec![
-                trial("unpacks_an_image", &bed, unpacks_an_image),
-                trial("sees_the_codes_that_containerd_expects", &bed, sees_the_codes),
-            ];
-            Ok(libtest_mimic::run(&arguments, trials).exit_code())
-        },
-    )
-}
+const TESTS: &[Test] = &[
+    Test { name: "unpacks_an_image", run: unpacks_an_image },
+    Test { name: "sees_the_codes_that_containerd_expects", run: sees_the_codes },
+];
 
-fn trial(name: &str, bed: &Bed, test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Trial {
-    let bed = bed.clone();
-    Trial::test(name, move || test(&bed).map_err(|error| Failed::from(format!("{error:#}"))))
+fn main() -> Result<ExitCode> {
+    harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -17,7 +17,7 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { programs: None, trees: false }, TESTS)
+    harness::main(Needs::default(), TESTS)
 }
 
 fn runs(bed: &Bed, snapshotter: &str) -> Result<()> {

@@ -122,10 +122,7 @@ pub(super) fn run<T, E>(
             tap.finish(decoded)
         });
         let mut stream = TarStream { chunks: to_consume, current: None, offset: 0 };
-        let consumed = consume(&mut stream).and_then(|value| {
-            stream.drain();
-            Ok(value)
-        });
+        let consumed = consume(&mut stream).inspect(|_| stream.drain());
         drop(stream);
         let decoded = decoder.join().unwrap_or(Err(Failure::Panicked("inflate")));
         let measured = digester.join();

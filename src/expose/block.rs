@@ -56,8 +56,11 @@ const CHECKSUM: usize = 0x3fc;
 /// Makes writable blocks, and keeps the templates that they are made from.
 #[derive(Debug, Default)]
 pub struct BlockTemplates {
-    templates: Mutex<VecDeque<(Shape, Arc<Mutex<Option<Template>>>)>>,
+    templates: Mutex<VecDeque<(Shape, Slot)>>,
 }
+
+/// Where a template is kept once it is made.
+type Slot = Arc<Mutex<Option<Template>>>;
 
 /// Why a writable block cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +151,7 @@ impl BlockTemplates {
     }
 
     /// The place of a template; held locked while it is made, so that mkfs.ext4 runs once.
-    fn slot(&self, shape: Shape) -> Arc<Mutex<Option<Template>>> {
+    fn slot(&self, shape: Shape) -> Slot {
         let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = templates.iter().find(|(known, _)| *known == shape) {
             return Arc::clone(slot);

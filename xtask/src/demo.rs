@@ -27,14 +27,18 @@ const PROGRAM: &str = "import os\n\
 pub(crate) fn run() -> Result<ExitCode> {
     let bars = Bars::new(7);
     let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), trees: false };
+    let needs = Needs { programs: Some(Profile::Release), ..Needs::default() };
     bed::run(needs, &steps, bars::summary, |bed| demonstrate(&bed).map(|()| ExitCode::SUCCESS))
 }
 
 fn demonstrate(bed: &Bed) -> Result<()> {
     println!("\nInside the test host:\n{}", indented(&bed.place.versions));
     let ours = unpack_and_run(bed, "directory mode", DaemonOptions::default())?;
-    unpack_and_run(bed, "block mode", DaemonOptions { default_size: Some(BLOCK) })?;
+    unpack_and_run(
+        bed,
+        "block mode",
+        DaemonOptions { default_size: Some(BLOCK), ..DaemonOptions::default() },
+    )?;
     let peer = unpack_with_peer(bed)?;
     println!("\nTime to unpack the image, fetched before:");
     println!("  {SNAPSHOTTER:<12} {:.2} s", ours.as_secs_f64());

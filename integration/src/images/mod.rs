@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// An image in the cache.
 #[derive(Clone, Debug)]
@@ -24,32 +25,66 @@ pub struct Image {
     pub layout: PathBuf,
 }
 
-/// A manifest or an index, as far as we read it.
+/// A blob, as manifests name it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Its media type.
+    pub media_type: String,
+    /// `sha256:` and 64 hex digits.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The layer as stored.
+    pub blob: Descriptor,
+    /// Digest of its tar.
+    pub diff_id: String,
+}
+
 #[derive(Debug, Deserialize)]
-struct Document {
-    #[serde(default)]
+struct Index {
     manifests: Vec<Descriptor>,
-    #[serde(default)]
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    config: Descriptor,
     layers: Vec<Descriptor>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Descriptor {
-    digest: String,
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
 }
 
 impl Image {
-    /// Digests of the layers as stored, from the lowest up: `sha256:` and 64 hex digits.
+    /// The layers, from the lowest up.
     ///
     /// # Errors
     /// The layout cannot be read.
-    pub fn layers(&self) -> Result<Vec<String>> {
-        let manifest = self.read("index.json")?.manifests.into_iter().next().context("the index is empty")?;
-        let manifest = self.read(&format!("blobs/{}", manifest.digest.replace(':', "/")))?;
-        Ok(manifest.layers.into_iter().map(|layer| layer.digest).collect())
+    pub fn layers(&self) -> Result<Vec<Layer>> {
+        let index: Index = self.read("index.json")?;
+        let manifest: Manifest = self.read_blob(index.manifests.first().context("the index is empty")?)?;
+        let config: Config = self.read_blob(&manifest.config)?;
+        let layers = manifest.layers.into_iter().zip(config.rootfs.diff_ids);
+        Ok(layers.map(|(blob, diff_id)| Layer { blob, diff_id }).collect())
     }
 
-    fn read(&self, file: &str) -> Result<Document> {
+    fn read_blob<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
+        self.read(&format!("blobs/{}", blob.digest.replace(':', "/")))
+    }
+
+    fn read<T: DeserializeOwned>(&self, file: &str) -> Result<T> {
         let path = self.layout.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))

@@ -10,7 +10,7 @@ use super::Image;
 use super::layout::{Encoding, Layout, Source};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
-use crate::machine;
+use crate::machine::{self, Package};
 use crate::progress::{Outcome, Steps};
 
 /// Fewest files that make a tree large.
@@ -32,12 +32,12 @@ pub const PYPI: Tree = Tree::PyPi(&["ansible==11.1.0", "Django==5.1.4", "pandas=
 /// npm packages: many very small files.
 pub const NPM: Tree =
     Tree::Npm(&["@mui/icons-material@5.16.7", "core-js@3.37.1", "date-fns@3.6.0", "lodash@4.17.21"]);
-/// Debian packages: headers, sources, many symlinks and hard links, setuid programs.
+/// Debian packages: headers, sources, symlinks and hard links, setuid programs.
 pub const DEBIAN: Tree = Tree::Debian(&[
+    "adwaita-icon-theme",
     "golang-1.19-src",
     "iputils-ping",
     "libboost1.81-dev",
-    "papirus-icon-theme",
     "sudo",
     "tzdata",
 ]);
@@ -50,7 +50,6 @@ const IMAGES: [(&str, Tree); 3] = [("tree-pypi", PYPI), ("tree-npm", NPM), ("tre
 /// # Errors
 /// A package cannot be fetched, or a tree is smaller than it was meant to be.
 pub fn make(cache: &Cache, steps: &Steps<'_>) -> Result<Vec<Image>> {
-    steps.run("package clients of the machine", || machine::install(machine::PACKAGE_CLIENTS))?;
     IMAGES
         .iter()
         .map(|&(name, tree)| steps.run(&format!("image {name}"), || make_one(cache, name, tree)))
@@ -81,7 +80,7 @@ impl Tree {
     /// Fetches and unpacks the tree into `dir`.
     ///
     /// # Errors
-    /// The package client fails.
+    /// The package client cannot be installed, or fails.
     pub fn fetch(self, dir: &Path) -> Result<()> {
         match self {
             Self::PyPi(packages) => fetch_wheels(packages, dir),
@@ -92,6 +91,7 @@ impl Tree {
 }
 
 fn fetch_wheels(packages: &[&str], dir: &Path) -> Result<()> {
+    machine::install(&[Package { name: "python3-pip", provides: "pip3" }])?;
     Run::new("pip3")
         .args(["install", "--quiet", "--no-deps", "--no-compile", "--root-user-action=ignore"])
         // Wheels for one interpreter, whichever the machine has: every machine gets the same files.
@@ -103,6 +103,7 @@ fn fetch_wheels(packages: &[&str], dir: &Path) -> Result<()> {
 }
 
 fn fetch_npm(packages: &[&str], dir: &Path) -> Result<()> {
+    machine::install(&[Package { name: "npm", provides: "npm" }])?;
     let archives = tempfile::tempdir()?;
     let listed = Run::new("npm").args(["pack", "--json"]).args(packages).dir(archives.path()).output()?;
     let listed: Vec<Packed> = serde_json::from_str(&listed).context("list of npm pack")?;

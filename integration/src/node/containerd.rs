@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::connection::Connection;
 use super::service::Service;
 use super::{BUILTIN_EROFS, DIFFER, OVERLAYFS, SNAPSHOTTER};
 use crate::command::Run;
@@ -115,6 +116,14 @@ impl Containerd {
     /// The log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.service.log()
+    }
+
+    /// A gRPC connection, in a namespace.
+    ///
+    /// # Errors
+    /// The socket does not answer.
+    pub fn connect(&self, namespace: &str) -> Result<Connection> {
+        Connection::open(&self.socket, namespace)
     }
 
     /// containerd's command-line client, in a namespace.

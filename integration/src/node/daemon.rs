@@ -19,6 +19,18 @@ pub const PROGRAM: &str = "nexuserofs-snapshotter";
 pub struct DaemonOptions {
     /// Size of the writable block of an active snapshot, as the flag takes it. Without it, a directory.
     pub default_size: Option<&'static str>,
+    /// How much it logs.
+    pub log_level: LogLevel,
+}
+
+/// How much the daemon logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Whatever helps to understand a failed test.
+    #[default]
+    Debug,
+    /// What it logs in production.
+    Info,
 }
 
 /// A running daemon.

@@ -2,6 +2,7 @@
 //!
 //! Works inside the test host ([`crate::stage`]). Several nodes can run beside each other.
 
+pub mod connection;
 pub mod containerd;
 pub mod daemon;
 pub mod log;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 pub use containerd::{Containerd, Pull};
-pub use daemon::{Daemon, DaemonOptions};
+pub use daemon::{Daemon, DaemonOptions, LogLevel};
 pub use registry::Registry;
 
 use crate::images::Image;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use nexuserofs_integration::bed;
+use nexuserofs_integration::machine::{self, Package};
 use nexuserofs_integration::progress::Steps;
 
 use super::Context;
@@ -33,6 +34,11 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier { name: "lint", about: "clippy finds nothing", run: lint },
     Tier { name: "deny", about: "licences, sources and duplicates of the crates that we use", run: deny },
+    Tier {
+        name: "client",
+        about: "the crate containerd-client, which knows nothing of us, calls us",
+        run: client,
+    },
     Tier { name: "containerd", about: "real containerd with runc and a registry", run: containerd },
     Tier { name: "compare", about: "every layer against fsck.erofs, the kernel and overlayfs", run: compare },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
@@ -69,6 +75,15 @@ fn deny(context: &Context) -> Result<Count> {
     let mut count = Count::of_check(deny)?;
     count.skipped += 1;
     Ok(count)
+}
+
+fn client(context: &Context) -> Result<Count> {
+    host::prepare(&context.cache)?;
+    // The crate's build script compiles containerd's own .proto files.
+    machine::install(&[Package { name: "protobuf-compiler", provides: "protoc" }])?;
+    let mut client = real_components("independent_client");
+    client.env("PROTOC_INCLUDE", "/usr/include");
+    Count::of_tests(client)
 }
 
 fn containerd(context: &Context) -> Result<Count> {

@@ -1,0 +1,94 @@
+//! Measuring in turns.
+
+use std::path::Path;
+
+use anyhow::Result;
+use nexuserofs_integration::command::Run;
+use nexuserofs_integration::harness::eventually;
+use nexuserofs_integration::images::Layer;
+use nexuserofs_integration::node::Node;
+use nexuserofs_integration::unpack::{Durability, Unpacker};
+
+/// Who unpacks, and what happens to the file before the commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contender {
+    /// Name of the snapshotter.
+    pub(super) snapshotter: &'static str,
+    /// Whether the file is synced in addition.
+    pub(super) durability: Durability,
+}
+
+/// Seconds of one unpacking, or medians of several.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Times {
+    /// From the first call to the last answer.
+    pub(super) wall: f64,
+    /// CPU of containerd, our daemon and their children.
+    pub(super) cpu: f64,
+}
+
+/// Lets the contenders unpack the same layers in turns, this many times each, and returns their medians in
+/// the contenders' order. Every second round goes backwards.
+///
+/// # Errors
+/// An unpacking fails.
+pub(super) fn measure(
+    node: &Node,
+    contenders: &[Contender],
+    layers: &[Layer],
+    rounds: u32,
+) -> Result<Vec<Times>> {
+    let unpacker = Unpacker::new(node.containerd.connect(super::unpack::NAMESPACE)?);
+    let mut turns: Vec<(Contender, Vec<Times>)> =
+        contenders.iter().map(|contender| (*contender, Vec::new())).collect();
+    for _ in 0..rounds {
+        for (contender, samples) in &mut turns {
+            samples.push(once(node, &unpacker, *contender, layers)?);
+        }
+        turns.reverse();
+    }
+    if rounds % 2 == 1 {
+        turns.reverse();
+    }
+    Ok(turns.iter().map(|(_, samples)| median(samples)).collect())
+}
+
+fn once(node: &Node, unpacker: &Unpacker, contender: Contender, layers: &[Layer]) -> Result<Times> {
+    settle(node.dir())?;
+    let mut processes = vec![node.containerd.pid()];
+    if let Some(daemon) = &node.daemon {
+        // A layer that is still there would be shared instead of built.
+        eventually(|| {
+            Ok((!daemon.layers()?.is_empty()).then(|| "layers of an earlier turn are there".to_owned()))
+        })?;
+        processes.push(daemon.pid());
+    }
+    let cost = unpacker.time(contender.snapshotter, layers, contender.durability, &processes)?;
+    Ok(Times { wall: cost.wall.as_secs_f64(), cpu: cost.cpu_seconds })
+}
+
+/// Writes out what an earlier turn left in memory, so that no turn pays for another's.
+fn settle(dir: &Path) -> Result<()> {
+    Run::new("sync").arg("--file-system").arg(dir).run()
+}
+
+/// Wall and CPU each by themselves. Of an even number, the upper of the middle two.
+fn median(samples: &[Times]) -> Times {
+    let middle = |value: fn(&Times) -> f64| {
+        let mut values: Vec<f64> = samples.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    Times { wall: middle(|times| times.wall), cpu: middle(|times| times.cpu) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outlier_does_not_move_the_median() {
+        let samples = [3.0, 1.0, 100.0, 2.0, 2.5].map(|wall| Times { wall, cpu: 10.0 - wall / 10.0 });
+        assert_eq!(median(&samples), Times { wall: 2.5, cpu: 9.75 });
+    }
+}

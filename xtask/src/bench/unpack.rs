@@ -1,0 +1,112 @@
+//! `cargo xtask bench unpack`: what is measured against what.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::images::bench::Layers;
+use nexuserofs_integration::images::{Image, Layer};
+use nexuserofs_integration::node::containerd::Peer;
+use nexuserofs_integration::node::{BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, SNAPSHOTTER};
+use nexuserofs_integration::progress::Steps;
+use nexuserofs_integration::unpack::Durability;
+
+use super::report::{Report, Row};
+use super::rounds::{Contender, Times, measure};
+use super::{UnpackArguments, machine};
+use crate::bars::{self, Bars};
+
+/// containerd namespace of the measurements.
+pub(super) const NAMESPACE: &str = "bench";
+
+/// Where the result is kept, below the project.
+const RESULT: &str = "docs/benchmarks.md";
+
+/// From this many entries on, containerd's default options take so long that one round must do.
+const SLOW_ENTRIES: u32 = 20_000;
+
+const OURS: Contender = Contender { snapshotter: SNAPSHOTTER, durability: Durability::AsIs };
+const PEER: Contender = Contender { snapshotter: BUILTIN_EROFS, durability: Durability::AsIs };
+const PEER_SYNCED: Contender = Contender { snapshotter: BUILTIN_EROFS, durability: Durability::Synced };
+
+pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
+    let bars = Bars::new(14);
+    let steps = Steps::new(&bars);
+    let needs = Needs { programs: Some(Profile::Release), bench: true, ..Needs::default() };
+    bed::run(needs, &steps, bars::summary, |bed| {
+        let report = measure_all(&bed, arguments.rounds)?.to_string();
+        println!("{report}");
+        if !arguments.print_only {
+            fs::write(bed.place.project.join(RESULT), report)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn measure_all(bed: &Bed, rounds: u32) -> Result<Report> {
+    let layers = bed.images.bench.as_ref().context("the layers of the benchmark were not made")?;
+    let mut report = Report {
+        date: machine::today()?,
+        machine: machine::describe(&bed.place.scratch)?,
+        versions: bed.place.versions.clone(),
+        rounds,
+        single: Vec::new(),
+        together: Vec::new(),
+        entries: Vec::new(),
+    };
+    for peer in [Peer::Default, Peer::Tuned] {
+        measure_against(bed, peer, layers, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// Everything against containerd's differ with one tuning, through one containerd.
+fn measure_against(bed: &Bed, peer: Peer, layers: &Layers, report: &mut Report) -> Result<()> {
+    let rounds = report.rounds;
+    let options = NodeOptions {
+        daemon: Some(DaemonOptions { log_level: LogLevel::Info, ..DaemonOptions::default() }),
+        peer,
+    };
+    let node = Node::start(&bed.place, &format!("bench-{peer:?}"), &options)?;
+    let mut together = Vec::new();
+    for image in &layers.real {
+        let fetched = fetch(&node, image)?;
+        report.single.push(row(image.name, peer, &fetched, &node, &[OURS, PEER, PEER_SYNCED], rounds)?);
+        together.extend(fetched);
+    }
+    report.together.push(row("all three", peer, &together, &node, &[OURS, PEER], rounds)?);
+    for (entries, image) in &layers.directories {
+        let slow = peer == Peer::Default && *entries >= SLOW_ENTRIES;
+        let fetched = fetch(&node, image)?;
+        report.entries.push(row(
+            image.name,
+            peer,
+            &fetched,
+            &node,
+            &[OURS, PEER],
+            if slow { 1 } else { rounds },
+        )?);
+    }
+    Ok(())
+}
+
+/// Brings an image's content into containerd's store.
+fn fetch(node: &Node, image: &Image) -> Result<Vec<Layer>> {
+    let reference = node.push(image)?;
+    node.containerd.fetch(NAMESPACE, &reference)?;
+    image.layers()
+}
+
+fn row(
+    name: &'static str,
+    peer: Peer,
+    layers: &[Layer],
+    node: &Node,
+    contenders: &[Contender],
+    rounds: u32,
+) -> Result<Row> {
+    eprintln!("measuring {name} against {peer:?}, {rounds} rounds");
+    let times: Vec<Times> = measure(node, contenders, layers, rounds)?;
+    Ok(Row { name, peer, bytes: layers.iter().map(|layer| layer.blob.size).sum(), rounds, times })
+}
