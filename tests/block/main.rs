@@ -1,5 +1,8 @@
 //! Writable blocks against e2fsprogs and the kernel.
 
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -136,6 +136,12 @@ pub enum Refusal {
     /// A directory in the path has the prefix `.wh.`, which the OCI specification reserves.
     #[error("{0} in the middle of a path: the prefix .wh. is reserved for whiteouts")]
     ReservedName(Name),
+    /// Data so scattered that the index of its holes would be too large.
+    #[error("its {runs} runs of data are too scattered, build the image without sparse files")]
+    ScatteredData {
+        /// How many runs the map has.
+        runs: usize,
+    },
     /// A symbolic link without a target.
     #[error("symbolic link without a target")]
     EmptySymlink,
