@@ -3,9 +3,9 @@
 use std::io::BufRead;
 use std::slice;
 
+use super::body::{Body, Layout};
 use super::error::{Breach, Part, Quantity};
 use super::limits::MAX_FILE_SIZE;
-use super::member::{Body, Kind, Layout};
 use super::problem::Problem;
 use super::sparse::Run;
 use super::stream::{Stop, Stream};
@@ -35,9 +35,8 @@ pub(super) fn store<R: BufRead, S: BlockSink>(
     Ok(FileData { size: body.size, extents })
 }
 
-/// Passes over the data of a member that has no place in the tree.
-pub(super) fn skip<R: BufRead>(kind: &Kind, stream: &mut Stream<'_, R>) -> Result<(), Problem> {
-    let Kind::Regular(body) = kind else { return Ok(()) };
+/// Passes over the data of a file that has no place in the tree.
+pub(super) fn skip<R: BufRead>(body: &Body, stream: &mut Stream<'_, R>) -> Result<(), Problem> {
     stream.skip(body.stored).map_err(Part::Data.stopped())?;
     stream.skip_padding(body.stored).map_err(Part::Data.stopped())
 }
