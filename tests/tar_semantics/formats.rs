@@ -238,7 +238,7 @@ fn errors_name_entry_and_place() {
     assert_eq!(
         error.to_string(),
         format!(
-            "tar entry \"bad\\n/li\\xc3\\xa9k\" at byte {}: refused: the hard link's target \"none\" is not among the entries before it in this layer",
+            "tar entry \"bad\\n/li\\xc3\\xa9k\" at byte {}: refused, rebuild the image without it: the hard link's target \"none\" is not among the entries before it in this layer",
             3 * BLOCK
         )
     );

@@ -15,6 +15,7 @@ mod listing;
 mod oracles;
 mod paths;
 mod random;
+mod seeds;
 mod sparse;
 mod truncation;
 mod types;

@@ -1,6 +1,6 @@
 //! Sparse files: which blocks get into the image, and maps that lie.
 
-use nexuserofs::image::tar::{Breach, Fault, Limits, MAX_FILE_SIZE, Malformed, Quantity};
+use nexuserofs::image::tar::{Breach, Fault, Limits, MAX_FILE_SIZE, Malformed, Quantity, Refusal};
 use nexuserofs::image::tree::{Extent, FileData, Node};
 
 use crate::archive::{BLOCK, Entry, GNU, archive, base256};
@@ -184,9 +184,20 @@ fn ten_thousand_runs() {
 #[test]
 fn a_hole_takes_no_memory() {
     let sparse = Sparse::new(MAX_FILE_SIZE, &[(MAX_FILE_SIZE - 1, 1)]);
+    // The largest file has 2^32 - 1 blocks and an index at most 2^21 chunks: units of 2048 blocks.
+    let last_unit = u64::from(u32::MAX) / 2048 * 2048;
     for image in sparse.images() {
         assert_eq!(data(&image, "/sparse").size, MAX_FILE_SIZE);
-        assert_eq!(extents(data(&image, "/sparse")), [(u64::from(u32::MAX) - 1, 7, 1)]);
+        assert_eq!(extents(data(&image, "/sparse")), [(last_unit, 7, 2047)]);
+    }
+}
+
+#[test]
+fn data_scattered_over_a_vast_file_is_refused() {
+    let runs: Vec<(u64, usize)> = (0..10_000).map(|number| (number << 30, 1)).collect();
+    let sparse = Sparse::new(10_000 << 30, &runs);
+    for bytes in [sparse.old_gnu(), sparse.pax_0_1(), sparse.pax_1_0()] {
+        assert_eq!(fault(&bytes), Fault::Refused(Refusal::ScatteredData { runs: 10_000 }));
     }
 }
 

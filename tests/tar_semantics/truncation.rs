@@ -61,6 +61,12 @@ fn an_archive_cut_anywhere_else_is_refused() {
 }
 
 #[test]
+fn an_extended_header_may_be_the_last_thing_before_the_end_mark() {
+    let bytes = [Entry::file("f", "").bytes(), extension(b'L', b"lost"), archive(&[])].concat();
+    assert_eq!(list(&bytes), ["/ d0755 implicit", "/f f0644 \"\""]);
+}
+
+#[test]
 fn a_sparse_map_cut_short_is_refused() {
     let header = Entry::new(b'S', "f").format(GNU).field(386, "00000000000\0").field(482, [1]).bytes();
     assert_eq!(cut(&header, BLOCK), Some(Part::SparseMap));

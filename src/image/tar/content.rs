@@ -3,9 +3,9 @@
 use std::io::BufRead;
 use std::slice;
 
+use super::body::{Body, Layout};
 use super::error::{Breach, Fault, Part, Quantity, Refusal};
 use super::limits::MAX_FILE_SIZE;
-use super::member::{Body, Kind, Layout};
 use super::problem::Problem;
 use super::sparse::Run;
 use super::stream::{Stop, Stream};
@@ -44,9 +44,8 @@ fn unit_of(size: u64, runs: &[Run]) -> Result<u64, Fault> {
     sparse_unit(size, &ranges).ok_or(Fault::Refused(Refusal::ScatteredData { runs: runs.len() }))
 }
 
-/// Passes over the data of a member that has no place in the tree.
-pub(super) fn skip<R: BufRead>(kind: &Kind, stream: &mut Stream<'_, R>) -> Result<(), Problem> {
-    let Kind::Regular(body) = kind else { return Ok(()) };
+/// Passes over the data of a file that has no place in the tree.
+pub(super) fn skip<R: BufRead>(body: &Body, stream: &mut Stream<'_, R>) -> Result<(), Problem> {
     stream.skip(body.stored).map_err(Part::Data.stopped())?;
     stream.skip_padding(body.stored).map_err(Part::Data.stopped())
 }

@@ -7,7 +7,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The stream itself failed: decompression, the content store, the connection.
-    #[error("cannot read the layer's tar stream at byte {offset}")]
+    #[error("cannot read the layer's tar stream at byte {offset}: {source}")]
     Read {
         /// Position in the uncompressed stream.
         offset: u64,
@@ -15,7 +15,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The image could not take the data of a file.
-    #[error("cannot store the data of {entry}")]
+    #[error("cannot store the data of {entry}: {source}")]
     Store {
         /// The entry whose data it was.
         entry: EntryRef,
@@ -40,7 +40,6 @@ pub enum Error {
         /// The entry.
         entry: EntryRef,
         /// What is wrong with it.
-        #[source]
         fault: Fault,
     },
 }
@@ -76,10 +75,10 @@ pub enum Fault {
     #[error("malformed tar archive, rebuild the image: {0}")]
     Malformed(#[from] Malformed),
     /// The entry is well-formed, but a layer cannot have it.
-    #[error("refused: {0}")]
+    #[error("refused, rebuild the image without it: {0}")]
     Refused(#[from] Refusal),
     /// A limit is exceeded.
-    #[error("exceeds a limit: {0}")]
+    #[error("exceeds a limit, rebuild the image with less: {0}")]
     Exceeded(#[from] Breach),
 }
 

@@ -4,7 +4,7 @@
 //! its source and its test, in `docs/tar-semantics.md`. Inside:
 //!
 //! * `stream`: bytes with a position; `header`, `pax` and `sparse`: the formats;
-//! * `member`: header and extended headers put together;
+//! * `extensions`, `body` and `member`: headers put together;
 //! * `names`, `resolve`: what a path names and where it leads; `xattr`, `acl`: attributes;
 //! * `content`: data into blocks; `assembly`: members into the tree;
 //! * `limits`, `error`: what is accepted, and what is said when it is not; `problem`: errors on
@@ -12,8 +12,10 @@
 
 mod acl;
 mod assembly;
+mod body;
 mod content;
 mod error;
+mod extensions;
 mod header;
 mod limits;
 mod member;
@@ -99,10 +101,11 @@ fn add<R: BufRead, S: BlockSink>(
     let target = names::classify(path)?;
     let data = match (&member.kind, target) {
         (Kind::Regular(body), Target::Entry { .. }) => content::store(body, stream, sink)?,
-        (kind, _) => {
-            content::skip(kind, stream)?;
+        (Kind::Regular(body), _) => {
+            content::skip(body, stream)?;
             FileData::default()
         }
+        _ => FileData::default(),
     };
     Ok(assembly.add(target, member, data)?)
 }

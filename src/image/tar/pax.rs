@@ -31,8 +31,7 @@ pub(super) struct SparseRecords<'a> {
     pub(super) major: &'a [u8],
     /// Minor version; empty in versions 0.0 and 0.1.
     pub(super) minor: &'a [u8],
-    /// Path of the file. The path of the header is an invented one.
-    pub(super) name: &'a [u8],
+    name: &'a [u8],
     /// Size with holes, versions 0.0 and 0.1.
     pub(super) size: &'a [u8],
     /// Size with holes, version 1.0.
@@ -116,6 +115,11 @@ impl<'a> Overrides<'a> {
 }
 
 impl<'a> SparseRecords<'a> {
+    /// Path of the file, if given. The path in the header is then an invented one.
+    pub(super) fn name(&self) -> Option<&'a [u8]> {
+        given(self.name)
+    }
+
     fn pair(&mut self, place: usize, value: &'a [u8]) -> Result<(), Malformed> {
         if self.pairs.len() % 2 != place {
             return Err(Malformed::SparseMap("offsets and lengths do not alternate"));

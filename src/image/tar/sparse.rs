@@ -63,7 +63,7 @@ pub(super) fn read_old<R: BufRead>(
 /// `stored` is the size of the data in the archive.
 pub(super) fn read_records(
     records: &SparseRecords<'_>,
-    stored: i64,
+    stored: u64,
     limits: &Limits,
 ) -> Result<Option<Map>, Fault> {
     let values: Vec<&[u8]> = match (records.pairs.as_slice(), records.map) {
@@ -98,7 +98,7 @@ pub(super) fn is_in_data(records: &SparseRecords<'_>) -> bool {
 /// block. Gives the map and its length in the archive.
 pub(super) fn read_data<R: BufRead>(
     records: &SparseRecords<'_>,
-    stored: i64,
+    stored: u64,
     stream: &mut Stream<'_, R>,
     limits: &Limits,
 ) -> Result<(Map, u64), Problem> {
@@ -114,9 +114,9 @@ pub(super) fn read_data<R: BufRead>(
     Ok((runs.into_map(declared_size(records, stored)?)?, length))
 }
 
-fn declared_size(records: &SparseRecords<'_>, stored: i64) -> Result<i64, Malformed> {
+fn declared_size(records: &SparseRecords<'_>, stored: u64) -> Result<i64, Malformed> {
     match (records.size, records.real_size) {
-        (b"", b"") => Ok(stored),
+        (b"", b"") => i64::try_from(stored).map_err(|_| Malformed::SparseMap("past 2^63")),
         (b"", size) => integer("GNU.sparse.realsize", size),
         (size, _) => integer("GNU.sparse.size", size),
     }
@@ -184,13 +184,13 @@ struct Numbers<'s, 'r, R> {
 }
 
 impl<'s, 'r, R: BufRead> Numbers<'s, 'r, R> {
-    fn new(stream: &'s mut Stream<'r, R>, stored: i64, limits: &Limits) -> Self {
+    fn new(stream: &'s mut Stream<'r, R>, stored: u64, limits: &Limits) -> Self {
         Self {
             stream,
             block: [0; BLOCK],
             next: BLOCK,
             taken: 0,
-            available: stored.cast_unsigned(),
+            available: stored,
             limit: limits.max_extended_header_bytes,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::io::{self, BufRead};
 
+use super::error::{Malformed, Part};
 use super::header::BLOCK;
+use super::problem::Problem;
 use crate::image::tree::BlockSink;
 
 /// A reader that knows how far it is.
@@ -28,6 +30,17 @@ pub(super) enum Stop {
 pub(super) enum BlockRead {
     /// A whole block.
     Whole,
+    /// Nothing: the stream ended at the block's edge.
+    Nothing,
+}
+
+/// What came where a header was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeaderRead {
+    /// A block that is not all zeros.
+    Header,
+    /// Two blocks of zeros, or one at the end of the stream.
+    EndMark,
     /// Nothing: the stream ended at the block's edge.
     Nothing,
 }
@@ -60,6 +73,20 @@ impl<'r, R: BufRead> Stream<'r, R> {
             }
         }
         Ok(BlockRead::Whole)
+    }
+
+    /// Reads the next block where a header is due.
+    pub(super) fn header_block(&mut self, block: &mut [u8; BLOCK]) -> Result<HeaderRead, Problem> {
+        if self.block(block).map_err(Part::Header.stopped())? == BlockRead::Nothing {
+            return Ok(HeaderRead::Nothing);
+        }
+        if *block != [0; BLOCK] {
+            return Ok(HeaderRead::Header);
+        }
+        match self.block(block).map_err(Part::Header.stopped())? {
+            BlockRead::Whole if *block != [0; BLOCK] => Err(Malformed::LoneZeroBlock.into()),
+            BlockRead::Whole | BlockRead::Nothing => Ok(HeaderRead::EndMark),
+        }
     }
 
     /// Appends `length` bytes to `buffer`. Memory follows what arrives, not what was announced.

@@ -1,23 +1,31 @@
-//! Writes the seeds of the target `tar` into the directory given: one small archive for each
-//! construct of the formats.
+//! The seeds of the fuzz target `tar`: one small archive for each construct of the formats, kept in
+//! `fuzz/seeds/tar`.
 
-#[path = "../../../tests/tar_semantics/archive.rs"]
-#[allow(dead_code)]
-mod archive;
-
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
-use archive::{Entry, GNU, V7, archive, base256, extension, record};
+use crate::archive::{Entry, GNU, V7, archive, base256, extension, record};
+use crate::listing::read;
 
-fn main() -> io::Result<()> {
-    let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "seeds/tar".into()));
-    fs::create_dir_all(&directory)?;
+/// Set to any value, this variable lets the test write the files.
+const UPDATE: &str = "UPDATE_SEEDS";
+
+#[test]
+fn the_files_are_the_seeds_and_all_are_accepted() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/tar");
     for (name, bytes) in seeds() {
-        fs::write(directory.join(name), bytes)?;
+        read(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if std::env::var_os(UPDATE).is_some() {
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join(name), bytes).unwrap();
+        }
     }
-    Ok(())
+    let files = fs::read_dir(&directory).unwrap().map(|file| file.unwrap());
+    let found = files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()));
+    let expected = seeds().into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
+    let same = found.collect::<BTreeMap<_, _>>() == expected.collect();
+    assert!(same, "run this test with {UPDATE}=1 to write {}", directory.display());
 }
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
