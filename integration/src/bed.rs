@@ -11,7 +11,7 @@ use crate::cache::{Cache, remove_tree};
 use crate::command::Run;
 use crate::host::TestHost;
 use crate::images::{Image, bench, demo, encodings, trees};
-use crate::progress::Steps;
+use crate::progress::{Outcome, Silent, Steps};
 use crate::stage::{self, Place, Stage, Visible};
 
 /// How the project's programs are built.
@@ -88,13 +88,13 @@ pub fn run(
         }
         Stage::Entering(entrance) => entrance.complete(),
         Stage::Inside(place) => {
-            let images = images(&Cache::at(&place.cache)?, needs, steps)?;
+            let images = images(&Cache::at(&place.cache)?, needs, &Steps::new(&Silent))?;
             inside(Bed { place, images })
         }
     }
 }
 
-/// The images, made where they are missing. Inside, all are in the cache.
+/// The images, made where they are missing. Inside, all that are needed are in the cache.
 fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<Images> {
     Ok(Images {
         demo: steps.run("image demo", || demo::make(cache))?,
@@ -112,7 +112,7 @@ pub fn project() -> &'static Path {
 }
 
 /// Builds our programs and returns the directory in which cargo put them.
-fn build(profile: Profile) -> Result<(PathBuf, crate::progress::Outcome)> {
+fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build =
         Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
@@ -121,7 +121,7 @@ fn build(profile: Profile) -> Result<(PathBuf, crate::progress::Outcome)> {
         Profile::Release => (build.arg("--release"), "release"),
     };
     build.run()?;
-    Ok((target_directory()?.join(directory), crate::progress::Outcome::Done))
+    Ok((target_directory()?.join(directory), Outcome::Done))
 }
 
 /// cargo's target directory: this program lies in `TARGET/PROFILE` or `TARGET/PROFILE/deps`.

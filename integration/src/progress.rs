@@ -57,6 +57,16 @@ impl Reporter for Lines {
     }
 }
 
+/// Shows nothing: for steps that are known to have nothing to do.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn started(&self, _what: &str) {}
+
+    fn finished(&self, _step: &Step) {}
+}
+
 /// Runs steps one after the other and remembers them.
 pub struct Steps<'a> {
     reporter: &'a dyn Reporter,

@@ -80,7 +80,7 @@ fn read(node: &Node, snapshotter: &str, reference: &str, access: Access) -> Resu
         target: &node.dir().join("mounted"),
         writable: access == Access::Active,
     })?;
-    let tree = tree::read_image(mounted.path()).with_context(|| format!("plan: {}", mounted.plan))?;
+    let tree = tree::read_image(mounted.path()).with_context(|| format!("plan: {:?}", mounted.plan))?;
     mounted.undo()?;
     Ok(tree)
 }

@@ -49,7 +49,7 @@ fn equal(bed: &Bed) -> Result<()> {
             target: &target,
             writable: false,
         })?;
-        trees.push(tree::read_image(mounted.path()).with_context(|| format!("plan: {}", mounted.plan))?);
+        trees.push(tree::read_image(mounted.path()).with_context(|| format!("plan: {:?}", mounted.plan))?);
         mounted.undo()?;
     }
     let found = tree::differences(&trees[0], &trees[1], 20);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::node::containerd::ImageMount;
 use nexuserofs_integration::node::{BUILTIN_EROFS, DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
 use nexuserofs_integration::progress::Steps;
 
@@ -60,6 +61,7 @@ fn unpack_and_run(bed: &Bed, title: &str, options: DaemonOptions) -> Result<Dura
     for layer in node.daemon()?.layers()? {
         println!("  {} {:>6.1} MB", name_of_layer(&layer), megabytes(&layer)?);
     }
+    println!("what containerd mounts for a container:\n{}", plan(&node, &image)?);
     let begun = Instant::now();
     let printed =
         node.containerd.run(NAMESPACE, SNAPSHOTTER, &image, "one", &["/usr/bin/python3", "-c", PROGRAM])?;
@@ -72,6 +74,21 @@ fn unpack_and_run(bed: &Bed, title: &str, options: DaemonOptions) -> Result<Dura
     node.assert_nothing_mounted()?;
     println!("removed the image: {} layers left, no mount, no loop device", node.daemon()?.layers()?.len());
     Ok(took)
+}
+
+/// The mount list of a new snapshot, which containerd can mount.
+fn plan(node: &Node, image: &str) -> Result<String> {
+    let target = node.dir().join("mounted");
+    let mounted = node.containerd.mount(ImageMount {
+        namespace: NAMESPACE,
+        snapshotter: SNAPSHOTTER,
+        reference: image,
+        target: &target,
+        writable: true,
+    })?;
+    let lines: Vec<String> = mounted.plan.iter().map(|entry| format!("  {entry}")).collect();
+    mounted.undo()?;
+    Ok(lines.join("\n"))
 }
 
 fn unpack_with_peer(bed: &Bed) -> Result<Duration> {

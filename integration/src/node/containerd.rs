@@ -1,11 +1,12 @@
 //! A private containerd 2.3 and its clients.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::connection::Connection;
 use super::service::Service;
@@ -249,6 +250,25 @@ pub struct ImageMount<'a> {
     pub writable: bool,
 }
 
+/// An entry of a mount list, with the field names of containerd's Go type `mount.Mount`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PlanEntry {
+    /// File system type, with the transforms of the mount manager in front.
+    pub r#type: String,
+    /// What is mounted.
+    pub source: String,
+    /// How.
+    pub options: Option<Vec<String>>,
+}
+
+impl fmt::Display for PlanEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options.as_deref().unwrap_or_default();
+        write!(f, "{} {} {}", self.r#type, self.source, options.join(","))
+    }
+}
+
 /// A mounted root file system. Dropping it unmounts.
 #[derive(Debug)]
 pub struct Mounted<'a> {
@@ -257,8 +277,8 @@ pub struct Mounted<'a> {
     snapshotter: String,
     key: String,
     target: PathBuf,
-    /// The snapshotter's mount list, as JSON with the field names of containerd's `mount.Mount`.
-    pub plan: Value,
+    /// The snapshotter's mount list.
+    pub plan: Vec<PlanEntry>,
     undone: bool,
 }
 
