@@ -277,4 +277,6 @@ fn sparse_records_of_an_unknown_version_mean_nothing() {
         .pax("GNU.sparse.realsize", "100")
         .pax("GNU.sparse.name", "other");
     assert_eq!(read(&archive(&[entry])).unwrap().list()[1], "/f f0644 \"data\"");
+    let old = Entry::new(b'S', "f").format(GNU).pax("GNU.sparse.name", "other");
+    assert_eq!(read(&archive(&[old])).unwrap().list()[1], "/f f0644 \"\"");
 }

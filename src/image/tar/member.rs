@@ -141,9 +141,9 @@ impl<'l> MemberReader<'l> {
             b'6' => Kind::Fifo,
             other => return Err(Refusal::Type(other).into()),
         };
-        if let (Kind::Regular(Body { layout: Layout::Sparse(_), .. }), Some(path)) =
-            (&member.kind, overrides.sparse.name())
-        {
+        let is_pax_sparse = matches!(&member.kind, Kind::Regular(Body { layout: Layout::Sparse(_), .. }))
+            && header.type_flag() != b'S';
+        if let Some(path) = overrides.sparse.name().filter(|_| is_pax_sparse) {
             path.clone_into(&mut member.path);
         }
         Ok(())
