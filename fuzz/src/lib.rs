@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 
 use nexuserofs::image::tar::{
-    ATTRIBUTE_COST, DIRECTORY_COST, Error, INODE_COST, Layer, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS, XATTR_IMPLICIT,
-    XATTR_OPAQUE, read_layer,
+    ATTRIBUTE_COST, DIRECTORY_COST, Error, INODE_COST, Layer, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK,
+    MAX_XATTRS, XATTR_IMPLICIT, XATTR_OPAQUE, read_layer,
 };
 use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, FileData, Inode, InodeId, Node, Tree};
 

@@ -73,6 +73,8 @@ fn what_is_no_number_is_refused() {
         (116, b"-1\0\0\0\0\0\0".to_vec(), "gid"),
         (136, [b"\x80".to_vec(), vec![0xff; 11]].concat(), "mtime"),
         (136, [b"\xff".to_vec(), vec![0; 11]].concat(), "mtime"),
+        (329, b"no\0".to_vec(), "devmajor"),
+        (337, b"8\0".to_vec(), "devminor"),
     ] {
         let fault = fault(&archive(&[Entry::file("f", "").field(offset, value)]));
         assert_eq!(fault, Fault::Malformed(Malformed::Number(name)));

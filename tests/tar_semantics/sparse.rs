@@ -281,6 +281,15 @@ fn maps_that_do_not_match_the_data_are_refused() {
 }
 
 #[test]
+fn only_files_are_sparse() {
+    for entry in [Entry::directory("d"), Entry::symlink("l", "t"), Entry::hard_link("h", "f")] {
+        let declared = entry.pax("GNU.sparse.map", "0,0").pax("GNU.sparse.numblocks", "1");
+        let fault = fault(&archive(&[declared]));
+        assert!(matches!(fault, Fault::Malformed(Malformed::SparseMap(_))), "{fault}");
+    }
+}
+
+#[test]
 fn sparse_records_of_an_unknown_version_mean_nothing() {
     let entry = Entry::file("f", "data")
         .pax("GNU.sparse.major", "2")
@@ -288,4 +297,6 @@ fn sparse_records_of_an_unknown_version_mean_nothing() {
         .pax("GNU.sparse.realsize", "100")
         .pax("GNU.sparse.name", "other");
     assert_eq!(read(&archive(&[entry])).unwrap().list()[1], "/f f0644 \"data\"");
+    let old = Entry::new(b'S', "f").format(GNU).pax("GNU.sparse.name", "other");
+    assert_eq!(read(&archive(&[old])).unwrap().list()[1], "/f f0644 \"\"");
 }

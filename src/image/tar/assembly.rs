@@ -186,6 +186,7 @@ impl<'l> Assembly<'l> {
             }
         }
         self.charge(bytes)?;
+        let grows = !kept.is_empty();
         let inode = self.inode_mut(id);
         let metadata = &mut inode.metadata;
         metadata.mode = if matches!(inode.node, Node::Symlink(_)) { SYMLINK_MODE } else { member.mode };
@@ -195,8 +196,11 @@ impl<'l> Assembly<'l> {
         metadata.xattrs.remove(XATTR_IMPLICIT);
         metadata.xattrs.append(&mut kept);
         acl::settle(metadata)?;
-        let total: u64 = metadata.xattrs.iter().map(|(name, value)| stored_length(name, value)).sum();
-        Ok(Quantity::XattrBytes.check(total, MAX_XATTRS as u64)?)
+        if grows {
+            let stored = metadata.xattrs.iter().map(|(name, value)| stored_length(name, value));
+            Quantity::XattrBytes.check(stored.sum(), MAX_XATTRS as u64)?;
+        }
+        Ok(())
     }
 
     /// The directory with this path in normal form; what is missing of it is made.

@@ -32,12 +32,12 @@ pub(super) enum Layout {
 
 /// Reads what tells about the data, up to its first byte.
 pub(super) fn read<R: BufRead>(
-    header: Header<'_>,
+    header: &Header<'_>,
     overrides: &Overrides<'_>,
     stream: &mut Stream<'_, R>,
     limits: &Limits,
 ) -> Result<Body, Problem> {
-    let size = overrides.size()?.map_or_else(|| header.size(), Ok)?;
+    let size = overrides.size()?.unwrap_or(header.numbers.size);
     let stored = u64::try_from(size).map_err(|_| Malformed::NegativeSize)?;
     let body = match sparse_map(header, overrides, stored, stream, limits)? {
         None => Body { size: stored, stored, layout: Layout::Dense },
@@ -49,7 +49,7 @@ pub(super) fn read<R: BufRead>(
 
 /// The map of a sparse file, and how much of what is stored it takes. `None` for other files.
 fn sparse_map<R: BufRead>(
-    header: Header<'_>,
+    header: &Header<'_>,
     overrides: &Overrides<'_>,
     stored: u64,
     stream: &mut Stream<'_, R>,

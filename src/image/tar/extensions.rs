@@ -52,7 +52,7 @@ impl Extensions {
     /// Reads a member of these types. False if `header` is of another.
     pub(super) fn take<R: BufRead>(
         &mut self,
-        header: Header<'_>,
+        header: &Header<'_>,
         stream: &mut Stream<'_, R>,
         limits: &Limits,
     ) -> Result<bool, Problem> {
@@ -80,7 +80,7 @@ fn given(bytes: &[u8]) -> Option<&[u8]> {
 /// Reads a name, which ends at the first NUL.
 fn read_name<R: BufRead>(
     name: &mut Vec<u8>,
-    header: Header<'_>,
+    header: &Header<'_>,
     stream: &mut Stream<'_, R>,
     limits: &Limits,
 ) -> Result<(), Problem> {
@@ -92,7 +92,7 @@ fn read_name<R: BufRead>(
 /// Reads PAX records and checks that they are well-formed.
 fn read_records<R: BufRead>(
     records: &mut Vec<u8>,
-    header: Header<'_>,
+    header: &Header<'_>,
     stream: &mut Stream<'_, R>,
     limits: &Limits,
 ) -> Result<(), Problem> {
@@ -102,11 +102,11 @@ fn read_records<R: BufRead>(
 
 fn read_body<R: BufRead>(
     body: &mut Vec<u8>,
-    header: Header<'_>,
+    header: &Header<'_>,
     stream: &mut Stream<'_, R>,
     limits: &Limits,
 ) -> Result<(), Problem> {
-    let size = u64::try_from(header.size()?).map_err(|_| Malformed::NegativeSize)?;
+    let size = u64::try_from(header.numbers.size).map_err(|_| Malformed::NegativeSize)?;
     Quantity::ExtendedHeaderBytes.check(size, limits.max_extended_header_bytes)?;
     body.clear();
     stream.append_to(size, body).map_err(Part::ExtendedHeader.stopped())?;

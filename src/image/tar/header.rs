@@ -7,7 +7,7 @@
 
 use tar_core::Header as Layout;
 
-use super::error::{Breach, Fault, Malformed, Quantity};
+use super::error::{Breach, Malformed, Quantity};
 use super::limits::{MAX_MAJOR, MAX_MINOR};
 use crate::image::tree::DeviceNumber;
 
@@ -27,11 +27,47 @@ enum Format {
     Gnu,
 }
 
-/// A header block whose checksum is right.
+/// A header block whose checksum is right and whose numbers are numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header<'a> {
     layout: &'a Layout,
     format: Format,
+    /// The numeric fields.
+    pub(super) numbers: Numbers,
+}
+
+/// The numeric fields of a header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    /// Mode; only its low 12 bits mean something.
+    pub(super) mode: i64,
+    /// Owner.
+    pub(super) uid: i64,
+    /// Group.
+    pub(super) gid: i64,
+    /// Size of the data in bytes.
+    pub(super) size: i64,
+    /// Time of last modification in seconds since the epoch.
+    pub(super) mtime: i64,
+    device_major: i64,
+    device_minor: i64,
+}
+
+impl Numbers {
+    /// Reads all fields, whether the type of the entry uses them or not, as Go does.
+    fn read(layout: &Layout, format: Format) -> Result<Self, Malformed> {
+        let fields = layout.as_ustar();
+        let device = |name, field| if format == Format::V7 { Ok(0) } else { number(name, field) };
+        Ok(Self {
+            mode: number("mode", &fields.mode)?,
+            uid: number("uid", &fields.uid)?,
+            gid: number("gid", &fields.gid)?,
+            size: number("size", &fields.size)?,
+            mtime: number("mtime", &fields.mtime)?,
+            device_major: device("devmajor", &fields.dev_major)?,
+            device_minor: device("devminor", &fields.dev_minor)?,
+        })
+    }
 }
 
 impl<'a> Header<'a> {
@@ -44,58 +80,30 @@ impl<'a> Header<'a> {
         if stored != unsigned && stored != signed_checksum(layout, unsigned) {
             return Err(Malformed::Checksum);
         }
-        Ok(Self { layout, format: format_of(layout) })
+        let format = format_of(layout);
+        Ok(Self { layout, format, numbers: Numbers::read(layout, format)? })
     }
 
     /// The type flag as it stands.
-    pub(super) fn type_flag(self) -> u8 {
+    pub(super) fn type_flag(&self) -> u8 {
         self.layout.as_ustar().typeflag[0]
     }
 
-    /// The size field in bytes.
-    pub(super) fn size(self) -> Result<i64, Malformed> {
-        number("size", &self.layout.as_ustar().size)
-    }
-
-    /// The mode field; only its low 12 bits mean something.
-    pub(super) fn mode(self) -> Result<i64, Malformed> {
-        number("mode", &self.layout.as_ustar().mode)
-    }
-
-    /// The owner.
-    pub(super) fn uid(self) -> Result<i64, Malformed> {
-        number("uid", &self.layout.as_ustar().uid)
-    }
-
-    /// The group.
-    pub(super) fn gid(self) -> Result<i64, Malformed> {
-        number("gid", &self.layout.as_ustar().gid)
-    }
-
-    /// The time of last modification in seconds since the epoch.
-    pub(super) fn mtime(self) -> Result<i64, Malformed> {
-        number("mtime", &self.layout.as_ustar().mtime)
-    }
-
     /// The device numbers; 0:0 in headers older than the fields.
-    pub(super) fn device(self) -> Result<DeviceNumber, Fault> {
-        if self.format == Format::V7 {
-            return Ok(DeviceNumber::default());
-        }
-        let ustar = self.layout.as_ustar();
+    pub(super) fn device(&self) -> Result<DeviceNumber, Breach> {
         Ok(DeviceNumber {
-            major: device_part("devmajor", Quantity::Major, &ustar.dev_major, MAX_MAJOR)?,
-            minor: device_part("devminor", Quantity::Minor, &ustar.dev_minor, MAX_MINOR)?,
+            major: device_part(Quantity::Major, self.numbers.device_major, MAX_MAJOR)?,
+            minor: device_part(Quantity::Minor, self.numbers.device_minor, MAX_MINOR)?,
         })
     }
 
     /// The link target.
-    pub(super) fn link_name(self) -> &'a [u8] {
+    pub(super) fn link_name(&self) -> &'a [u8] {
         self.layout.link_name_bytes()
     }
 
     /// Writes the path, prefix included, into `path`.
-    pub(super) fn write_path(self, path: &mut Vec<u8>) {
+    pub(super) fn write_path(&self, path: &mut Vec<u8>) {
         path.clear();
         let prefix = self.prefix();
         if !prefix.is_empty() {
@@ -105,7 +113,7 @@ impl<'a> Header<'a> {
         path.extend_from_slice(self.layout.path_bytes());
     }
 
-    fn prefix(self) -> &'a [u8] {
+    fn prefix(&self) -> &'a [u8] {
         match self.format {
             Format::V7 => &[],
             Format::Ustar => until_nul(&self.layout.as_ustar().prefix),
@@ -116,7 +124,7 @@ impl<'a> Header<'a> {
 
     /// Go before 1.8 wrote a prefix into GNU headers, over the times that GNU tar keeps there. Such
     /// layers exist; Go still reads them, telling them by times that are no numbers.
-    fn prefix_of_old_go(self) -> &'a [u8] {
+    fn prefix_of_old_go(&self) -> &'a [u8] {
         let gnu = self.layout.as_gnu();
         let is_time = |field: &[u8; 12]| field[0] == 0 || number("time", field).is_ok();
         if is_time(&gnu.atime) && is_time(&gnu.ctime) {
@@ -127,7 +135,7 @@ impl<'a> Header<'a> {
     }
 
     /// The sparse fields of an old GNU sparse file, `None` if this is no GNU header.
-    pub(super) fn sparse(self) -> Option<OldSparse<'a>> {
+    pub(super) fn sparse(&self) -> Option<OldSparse<'a>> {
         let gnu = self.layout.as_gnu();
         (self.format == Format::Gnu).then(|| OldSparse {
             size: &gnu.realsize,
@@ -224,12 +232,9 @@ fn octal(field: &[u8]) -> Option<u64> {
     })
 }
 
-fn device_part(name: &'static str, what: Quantity, field: &[u8], limit: i64) -> Result<u32, Fault> {
-    let value = number(name, field)?;
-    let breach = Breach { what, value: value.cast_unsigned(), limit: limit.cast_unsigned() };
-    if (0..=limit).contains(&value) {
-        u32::try_from(value).map_err(|_| breach.into())
-    } else {
-        Err(breach.into())
+fn device_part(what: Quantity, value: i64, limit: i64) -> Result<u32, Breach> {
+    match u32::try_from(value) {
+        Ok(part) if value <= limit => Ok(part),
+        _ => Err(Breach { what, value: value.cast_unsigned(), limit: limit.cast_unsigned() }),
     }
 }

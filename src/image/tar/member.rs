@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use super::body::{self, Body, Layout};
-use super::error::{Breach, EntryRef, Error, Fault, Part, Quantity, Refusal};
+use super::body::{self, Body};
+use super::error::{Breach, EntryRef, Error, Fault, Malformed, Part, Quantity, Refusal};
 use super::extensions::Extensions;
 use super::header::{BLOCK, Header};
 use super::limits::{Limits, MAX_ID};
 use super::pax::Overrides;
 use super::problem::Problem;
+use super::sparse;
 use super::stream::{HeaderRead, Stop, Stream};
 use crate::image::tree::{DeviceNumber, Timestamp};
 
@@ -108,8 +109,8 @@ impl<'l> MemberReader<'l> {
             let header = Header::new(&block)?;
             // Known from here on, for messages.
             header.write_path(&mut member.path);
-            if !self.extensions.take(header, stream, self.limits)? {
-                self.complete(header, stream, member)?;
+            if !self.extensions.take(&header, stream, self.limits)? {
+                self.complete(&header, stream, member)?;
                 return Ok(true);
             }
         }
@@ -118,7 +119,7 @@ impl<'l> MemberReader<'l> {
     /// Puts a member together from its header and what came before it.
     fn complete<R: BufRead>(
         &self,
-        header: Header<'_>,
+        header: &Header<'_>,
         stream: &mut Stream<'_, R>,
         member: &mut Member,
     ) -> Result<(), Problem> {
@@ -129,35 +130,46 @@ impl<'l> MemberReader<'l> {
         let link_target = self.extensions.long_link().or(overrides.link_target());
         link_target.unwrap_or(header.link_name()).clone_into(&mut member.link_target);
         take_metadata(header, &overrides, member)?;
-        member.kind = match header.type_flag() {
-            // Before POSIX a slash at the end was what made a directory.
-            0 if member.path.ends_with(b"/") => Kind::Directory,
-            0 | b'0' | b'7' | b'S' => Kind::Regular(body::read(header, &overrides, stream, self.limits)?),
-            b'1' => Kind::HardLink,
-            b'2' => Kind::Symlink,
-            b'3' => Kind::CharacterDevice(header.device()?),
-            b'4' => Kind::BlockDevice(header.device()?),
-            b'5' => Kind::Directory,
-            b'6' => Kind::Fifo,
-            other => return Err(Refusal::Type(other).into()),
-        };
-        if let (Kind::Regular(Body { layout: Layout::Sparse(_), .. }), Some(path)) =
-            (&member.kind, overrides.sparse.name())
-        {
+        member.kind = kind(header, &overrides, &member.path, stream, self.limits)?;
+        let is_pax_sparse = sparse::is_declared(&overrides.sparse) && header.type_flag() != b'S';
+        if let Some(path) = overrides.sparse.name().filter(|_| is_pax_sparse) {
             path.clone_into(&mut member.path);
         }
         Ok(())
     }
 }
 
-fn take_metadata(header: Header<'_>, overrides: &Overrides<'_>, member: &mut Member) -> Result<(), Fault> {
-    member.mode = (header.mode()? & 0o7777) as u16;
-    member.uid = id(Quantity::Owner, overrides.uid()?.map_or_else(|| header.uid(), Ok)?)?;
-    member.gid = id(Quantity::Group, overrides.gid()?.map_or_else(|| header.gid(), Ok)?)?;
-    member.mtime = match overrides.mtime()? {
-        Some(mtime) => mtime,
-        None => Timestamp { seconds: header.mtime()?, nanoseconds: 0 },
+fn kind<R: BufRead>(
+    header: &Header<'_>,
+    overrides: &Overrides<'_>,
+    path: &[u8],
+    stream: &mut Stream<'_, R>,
+    limits: &Limits,
+) -> Result<Kind, Problem> {
+    let kind = match header.type_flag() {
+        // Before POSIX a slash at the end was what made a directory.
+        0 if path.ends_with(b"/") => Kind::Directory,
+        0 | b'0' | b'7' | b'S' => return Ok(Kind::Regular(body::read(header, overrides, stream, limits)?)),
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::CharacterDevice(header.device()?),
+        b'4' => Kind::BlockDevice(header.device()?),
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        other => return Err(Refusal::Type(other).into()),
     };
+    match sparse::is_declared(&overrides.sparse) {
+        true => Err(Malformed::SparseMap("of something that is no file").into()),
+        false => Ok(kind),
+    }
+}
+
+fn take_metadata(header: &Header<'_>, overrides: &Overrides<'_>, member: &mut Member) -> Result<(), Fault> {
+    member.mode = (header.numbers.mode & 0o7777) as u16;
+    member.uid = id(Quantity::Owner, overrides.uid()?.unwrap_or(header.numbers.uid))?;
+    member.gid = id(Quantity::Group, overrides.gid()?.unwrap_or(header.numbers.gid))?;
+    let mtime = Timestamp { seconds: header.numbers.mtime, nanoseconds: 0 };
+    member.mtime = overrides.mtime()?.unwrap_or(mtime);
     member.xattrs.clear();
     let xattrs = overrides.xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec()));
     member.xattrs.extend(xattrs);

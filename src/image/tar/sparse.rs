@@ -66,16 +66,14 @@ pub(super) fn read_records(
     stored: u64,
     limits: &Limits,
 ) -> Result<Option<Map>, Fault> {
+    if !is_declared(records) {
+        return Ok(None);
+    }
     let values: Vec<&[u8]> = match (records.pairs.as_slice(), records.map) {
         ([], b"") => Vec::new(),
         ([], map) => map.split(|&byte| byte == b',').collect(),
         (pairs, _) => pairs.to_vec(),
     };
-    let is_versioned = records.major == b"0" && matches!(records.minor, b"0" | b"1");
-    let is_unversioned = records.major.is_empty() && records.minor.is_empty() && !values.is_empty();
-    if !is_versioned && !is_unversioned {
-        return Ok(None);
-    }
     let count = integer("GNU.sparse.numblocks", records.run_count)?;
     if i64::try_from(values.len() / 2) != Ok(count) || !values.len().is_multiple_of(2) {
         return Err(Malformed::SparseMap("not as long as it says").into());
@@ -86,6 +84,15 @@ pub(super) fn read_records(
         runs.push(map_number(offset)?, map_number(length)?)?;
     }
     runs.into_map(declared_size(records, stored)?).map(Some)
+}
+
+/// Whether the records tell of a sparse file. Only later versions say which they are.
+pub(super) fn is_declared(records: &SparseRecords<'_>) -> bool {
+    match (records.major, records.minor) {
+        (b"0", b"0" | b"1") | (b"1", b"0") => true,
+        (b"", b"") => !records.map.is_empty() || !records.pairs.is_empty(),
+        _ => false,
+    }
 }
 
 /// Whether the map is of version 1.0, at the start of the data.
