@@ -47,6 +47,12 @@ pub fn io_kind(error: &io::Error) -> Kind {
             Kind::ResourceExhausted
         }
         io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        _ if is_out_of_descriptors(error) => Kind::ResourceExhausted,
         _ => Kind::Internal,
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

@@ -14,7 +14,8 @@ use nexuserofs_proto::containerd::services::content::v1::{InfoRequest, ReadConte
 use nexuserofs_proto::containerd::services::introspection::v1::PluginsRequest;
 use nexuserofs_proto::containerd::services::introspection::v1::introspection_client::IntrospectionClient;
 use rustix::fs::{Advice, fadvise};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tonic::codegen::Bytes;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -34,7 +35,6 @@ const STREAM_DEPTH: usize = 4;
 pub struct ContentStore {
     address: Arc<Path>,
     channel: Channel,
-    directory: Arc<OnceCell<Option<PathBuf>>>,
 }
 
 /// An open blob.
@@ -43,8 +43,12 @@ pub(super) struct Blob {
     pub(super) size: u64,
     /// Its bytes.
     pub(super) bytes: Box<dyn Read + Send>,
+    /// Whether anything of it has been read.
+    pub(super) is_read: bool,
     /// How they are read, for the log.
     pub(super) route: &'static str,
+    /// Ends a stream that a reader may be waiting for.
+    pub(super) stream: Option<AbortHandle>,
 }
 
 /// Why a blob cannot be had.
@@ -113,44 +117,39 @@ impl ContentStore {
     pub fn new(address: &Path) -> Result<Self, Error> {
         let endpoint = Endpoint::from_shared(format!("unix://{}", address.display()))
             .map_err(|source| Error::Address { address: address.to_owned(), source })?;
-        Ok(Self {
-            address: address.into(),
-            channel: endpoint.connect_lazy(),
-            directory: Arc::new(OnceCell::new()),
-        })
+        Ok(Self { address: address.into(), channel: endpoint.connect_lazy() })
     }
 
     /// Opens blob `digest`, which `namespace` must be able to see.
     pub(super) async fn open(&self, namespace: &str, digest: &Digest) -> Result<Blob, Error> {
         let size = self.size(namespace, digest).await?;
         if let Some(directory) = self.directory().await
-            && let Some(file) = open_file(directory, digest, size)?
+            && let Some(file) = open_file(&directory, digest, size)?
         {
-            return Ok(Blob { size, bytes: Box::new(file), route: "file" });
+            return Ok(Blob { size, bytes: Box::new(file), is_read: false, route: "file", stream: None });
         }
-        let bytes = Box::new(self.stream(namespace, digest).await?);
-        Ok(Blob { size, bytes, route: "stream" })
+        let (bytes, stream) = self.stream(namespace, digest).await?;
+        Ok(Blob { size, bytes: Box::new(bytes), is_read: false, route: "stream", stream: Some(stream) })
     }
 
     async fn size(&self, namespace: &str, digest: &Digest) -> Result<u64, Error> {
         let request = scoped(InfoRequest { digest: digest.to_string() }, namespace)?;
         let response = self.content().info(request).await;
         let info = response.map_err(|status| self.refusal(&status, namespace, digest))?.into_inner().info;
-        Ok(info.and_then(|info| u64::try_from(info.size).ok()).unwrap_or(0))
+        let size = info.and_then(|info| u64::try_from(info.size).ok());
+        size.ok_or_else(|| self.refusal(&Status::internal("it tells no size"), namespace, digest))
     }
 
-    /// The directory of containerd's own content store, or `None` where blobs live elsewhere.
-    /// Asked once: it cannot change while containerd runs, and its digests are checked anyway.
-    async fn directory(&self) -> Option<&Path> {
-        let found = self.directory.get_or_try_init(|| async {
-            let filter = "type==io.containerd.content.v1,id==content".to_owned();
-            let request = PluginsRequest { filters: vec![filter] };
-            let reply = IntrospectionClient::new(self.channel.clone()).plugins(request).await?.into_inner();
-            let root = reply.plugins.into_iter().find_map(|mut plugin| plugin.exports.remove("root"));
-            Ok::<_, Status>(root.map(PathBuf::from))
-        });
-        match found.await {
-            Ok(directory) => directory.as_deref(),
+    /// The directory of containerd's own content store, or `None` where blobs live elsewhere. Asked
+    /// each time, as containerd may have been restarted with another one.
+    async fn directory(&self) -> Option<PathBuf> {
+        let filter = "type==io.containerd.content.v1,id==content".to_owned();
+        let request = PluginsRequest { filters: vec![filter] };
+        match IntrospectionClient::new(self.channel.clone()).plugins(request).await {
+            Ok(reply) => {
+                let mut plugins = reply.into_inner().plugins.into_iter();
+                plugins.find_map(|mut plugin| plugin.exports.remove("root")).map(PathBuf::from)
+            }
             Err(status) => {
                 tracing::warn!(%status, "cannot ask containerd where its blobs are: reading them over its socket");
                 None
@@ -158,12 +157,12 @@ impl ContentStore {
         }
     }
 
-    async fn stream(&self, namespace: &str, digest: &Digest) -> Result<BlobStream, Error> {
+    async fn stream(&self, namespace: &str, digest: &Digest) -> Result<(BlobStream, AbortHandle), Error> {
         let request = ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
         let response = self.content().read(scoped(request, namespace)?).await;
         let mut incoming = response.map_err(|status| self.refusal(&status, namespace, digest))?.into_inner();
         let (sender, messages) = mpsc::channel(STREAM_DEPTH);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some(message) = incoming.message().await.transpose() {
                 let failed = message.is_err();
                 if sender.send(message.map(|message| message.data)).await.is_err() || failed {
@@ -171,7 +170,7 @@ impl ContentStore {
                 }
             }
         });
-        Ok(BlobStream { messages, current: io::Cursor::default() })
+        Ok((BlobStream { messages, current: io::Cursor::default() }, task.abort_handle()))
     }
 
     fn content(&self) -> ContentClient<Channel> {
@@ -188,6 +187,9 @@ impl ContentStore {
             Code::InvalidArgument => Kind::InvalidArgument,
             Code::FailedPrecondition => Kind::FailedPrecondition,
             Code::PermissionDenied => Kind::PermissionDenied,
+            Code::Cancelled => Kind::Cancelled,
+            Code::DeadlineExceeded => Kind::Unavailable,
+            Code::ResourceExhausted => Kind::ResourceExhausted,
             _ => Kind::Internal,
         };
         let detail = status.message().to_owned();

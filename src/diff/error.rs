@@ -67,11 +67,15 @@ pub enum Error {
         /// What the blob holds.
         found: Digest,
     },
-    /// The layer was removed while it was about to be shared.
-    #[error("layer {diff_id} was removed while it was about to be shared: pull again")]
-    LayerVanished {
-        /// The layer.
-        diff_id: Digest,
+    /// The blob's size is not what the manifest says.
+    #[error("blob {blob} has {found} bytes, but the image's manifest says {expected}")]
+    WrongSize {
+        /// The blob.
+        blob: Digest,
+        /// Size in the descriptor, in bytes.
+        expected: u64,
+        /// Size in the content store, in bytes.
+        found: u64,
     },
     /// The caller went away.
     #[error("the request was cancelled")]
@@ -90,14 +94,18 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotOurs | Self::Unsupported(_) => Kind::Unimplemented,
+            Self::NotOurs => Kind::Unimplemented,
             Self::Snapshot(error) => error.kind(),
             Self::ContentStore(error) => error.kind(),
             Self::ReadBlob { source, .. } => io_kind(source),
             Self::DamagedBlob { .. } => Kind::DataLoss,
-            Self::Content { .. } | Self::WrongLayer { .. } => Kind::InvalidArgument,
+            // Not Unimplemented: another differ would write files that no commit can take.
+            Self::Unsupported(_)
+            | Self::Content { .. }
+            | Self::WrongLayer { .. }
+            | Self::WrongSize { .. } => Kind::InvalidArgument,
             Self::Build(error) => error.kind(),
-            Self::LayerVanished { .. } | Self::Stopping => Kind::Unavailable,
+            Self::Stopping => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,
             Self::ThreadPanicked(_) | Self::Panicked(_) => Kind::Internal,
         }

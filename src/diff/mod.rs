@@ -14,11 +14,13 @@ mod error;
 mod media;
 mod pass;
 mod turns;
+mod work;
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tracing::Span;
 
 pub use content::{ContentStore, Error as ContentError};
 pub use error::Error;
@@ -27,13 +29,11 @@ pub use pass::BadContent;
 
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::build::{self, Unsealed};
-use crate::layer::{LayerRecord, Staging};
 use crate::snapshot::{Claim, Snapshotter};
 use content::Blob;
-use media::Declared;
-use pass::{Cancel, Failure, Measured, Pass};
+use pass::Cancel;
 use turns::Turns;
+use work::{Held, Work};
 
 /// A layer blob as its manifest describes it.
 #[derive(Clone, Debug)]
@@ -73,26 +73,35 @@ pub struct Applied {
 pub struct Differ {
     snapshots: Snapshotter,
     content: ContentStore,
-    turns: Arc<Turns<Digest>>,
+    turns: Arc<Turns<Piece>>,
     budget: Arc<Semaphore>,
 }
 
-/// What a layer is checked against, and built from, on the threads of one pass.
-struct Work {
-    snapshots: Snapshotter,
-    claim: Claim,
-    descriptor: Descriptor,
-    declared: Declared,
-    blob: Blob,
-    cancel: Cancel,
+/// What one request at a time works on. Every request takes at most one of each kind, in this
+/// order, so that no two can wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Piece {
+    /// The snapshot with a plan of this digest.
+    Snapshot(Digest),
+    /// A blob.
+    Blob(Digest),
+    /// The layer that a client announces.
+    Layer(Digest),
 }
 
-/// Cancels a pass when the request that waits for it is dropped.
-struct CancelOnDrop(Cancel);
+/// Ends the work of a request that was dropped.
+#[derive(Default)]
+struct EndOnDrop {
+    cancel: Cancel,
+    stream: Option<AbortHandle>,
+}
 
-impl Drop for CancelOnDrop {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.cancel.cancel();
+        if let Some(stream) = &self.stream {
+            stream.abort();
+        }
     }
 }
 
@@ -114,126 +123,64 @@ impl Differ {
     /// else can be wrong with the blob, its content or this machine.
     pub async fn apply(&self, request: ApplyRequest) -> Result<Applied, Error> {
         let ApplyRequest { namespace, descriptor, mounts } = request;
+        let snapshot = self.turns.take(Piece::Snapshot(fingerprint(&mounts))).await;
         let claim = self.claim(mounts).await?;
         let declared = media::declared(&descriptor.media_type)?;
         let hint = self.snapshots.diff_id_hint(&claim);
-        // Always the blob first and the diffID second, so that two requests cannot wait for each other.
-        let _blob_turn = self.turns.take(descriptor.digest).await;
-        let _layer_turn = match hint {
-            Some(diff_id) if diff_id != descriptor.digest => Some(self.turns.take(diff_id).await),
-            _ => None,
+        let blob = self.turns.take(Piece::Blob(descriptor.digest)).await;
+        let layer = match hint {
+            Some(diff_id) => Some(self.turns.take(Piece::Layer(diff_id)).await),
+            None => None,
         };
-        let _permit = self.budget.acquire().await.map_err(|_| Error::Stopping)?;
-        let blob = self.content.open(&namespace, &descriptor.digest).await?;
-        let cancel = Cancel::default();
-        let _guard = CancelOnDrop(cancel.clone());
-        let work = Work { snapshots: self.snapshots.clone(), claim, descriptor, declared, blob, cancel };
-        blocking(move || work.run()).await
+        let permit = Arc::clone(&self.budget).acquire_owned().await.map_err(|_| Error::Stopping)?;
+        let mut end = EndOnDrop::default();
+        let bytes = self.open(&namespace, &descriptor, &mut end).await?;
+        let work = Work {
+            snapshots: self.snapshots.clone(),
+            claim,
+            descriptor,
+            declared,
+            hint,
+            blob: bytes,
+            cancel: end.cancel.clone(),
+            _held: Held { snapshot, blob, layer, permit },
+        };
+        let (mut work, shared) = blocking(move || work.share()).await?;
+        if let Some(applied) = shared {
+            return Ok(applied);
+        }
+        if work.has_read_blob() {
+            work.blob = self.open(&namespace, &work.descriptor, &mut end).await?;
+        }
+        blocking(move || work.build()).await
     }
 
     async fn claim(&self, mounts: Vec<Mount>) -> Result<Claim, Error> {
         let snapshots = self.snapshots.clone();
         blocking(move || Ok(snapshots.claim(&mounts)?)).await?.ok_or(Error::NotOurs)
     }
+
+    async fn open(&self, namespace: &str, wanted: &Descriptor, end: &mut EndOnDrop) -> Result<Blob, Error> {
+        let blob = self.content.open(namespace, &wanted.digest).await?;
+        end.stream.clone_from(&blob.stream);
+        if blob.size != wanted.size {
+            return Err(Error::WrongSize { blob: wanted.digest, expected: wanted.size, found: blob.size });
+        }
+        Ok(blob)
+    }
 }
 
+/// Tells plans apart. Equal plans are of one snapshot, since every plan for an active one names its
+/// directory.
+fn fingerprint(mounts: &[Mount]) -> Digest {
+    Digest::of(format!("{mounts:?}").as_bytes())
+}
+
+/// Runs work that blocks, as a part of the call that asks for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    spawn_blocking(work).await.unwrap_or_else(|panicked| Err(Error::Panicked(panicked)))
-}
-
-impl Work {
-    fn run(mut self) -> Result<Applied, Error> {
-        let (digest, route) = (self.descriptor.digest, self.blob.route);
-        if let Some(layer) = self.known_blob()? {
-            tracing::info!(blob = %digest, layer = %layer.key, "shared a layer that this blob gave before");
-            return Ok(applied(&layer));
-        }
-        if let Some(layer) = self.expected_layer()? {
-            tracing::info!(blob = %digest, layer = %layer.key, route, "shared a layer that another blob gave");
-            return Ok(applied(&layer));
-        }
-        let (layer, entries) = self.build()?;
-        tracing::info!(
-            blob = %digest, layer = %layer.key, diff_id = %layer.diff_id, route, entries,
-            tar_bytes = layer.tar_bytes, image_bytes = layer.image_bytes, "built a layer"
-        );
-        Ok(applied(&layer))
-    }
-
-    /// The layer that exactly this blob gave before.
-    fn known_blob(&self) -> Result<Option<LayerRecord>, Error> {
-        let Some(layer) = self.snapshots.layer_of_blob(&self.descriptor.digest) else { return Ok(None) };
-        Ok(self.snapshots.attach_existing(&self.claim, &layer.diff_id, &self.descriptor.digest)?)
-    }
-
-    /// The layer that this blob should give, if it exists and the blob does give it. What the label
-    /// says is checked, because a layer must never be reached through a blob that does not hold it.
-    fn expected_layer(&mut self) -> Result<Option<LayerRecord>, Error> {
-        let hint = self.snapshots.diff_id_hint(&self.claim);
-        let Some(layer) = hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id)) else {
-            return Ok(None);
-        };
-        let blob = self.descriptor.digest;
-        let pass = self.pass(|tar| std::io::copy(tar, &mut std::io::sink()).map(drop));
-        let ((), tar) = self.checked(pass, |source| Error::ReadBlob { blob, source })?;
-        if tar.digest != layer.diff_id {
-            return Err(Error::WrongLayer { expected: layer.diff_id, found: tar.digest });
-        }
-        let layer = self.snapshots.attach_existing(&self.claim, &layer.diff_id, &self.descriptor.digest)?;
-        // The layer can only go while this blob is read when its last snapshot is removed meanwhile.
-        layer.map(Some).ok_or(Error::LayerVanished { diff_id: tar.digest })
-    }
-
-    fn build(&mut self) -> Result<(LayerRecord, u64), Error> {
-        let staging = self.snapshots.staging()?;
-        let path = staging.layer_path();
-        let pass = self.pass(|tar| build::read(tar, &path));
-        let (unsealed, tar) = self.checked(pass, Error::Build)?;
-        self.store(staging, unsealed, tar)
-    }
-
-    fn store(
-        &self,
-        staging: Staging,
-        unsealed: Unsealed,
-        tar: Measured,
-    ) -> Result<(LayerRecord, u64), Error> {
-        let built = unsealed.seal(&tar.digest).map_err(Error::Build)?;
-        let blob = self.descriptor.digest;
-        let record = LayerRecord::new(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
-        Ok((self.snapshots.attach_built(&self.claim, staging, record)?, built.entries))
-    }
-
-    fn pass<T, E>(&mut self, consume: impl FnOnce(&mut pass::TarStream) -> Result<T, E>) -> Pass<T, E> {
-        pass::run(&mut *self.blob.bytes, self.declared, &self.cancel, consume)
-    }
-
-    /// The result of a pass over a blob that is what its descriptor says. A wrong digest is the
-    /// reason to give even where the content was refused too: a damaged blob explains the rest.
-    fn checked<T, E>(
-        &self,
-        pass: Pass<T, E>,
-        refused: impl FnOnce(E) -> Error,
-    ) -> Result<(T, Measured), Error> {
-        let blob = self.descriptor.digest;
-        let result = match pass.result {
-            Err(Failure::Cancelled) => return Err(Error::Cancelled),
-            Err(Failure::Source(source)) => return Err(Error::ReadBlob { blob, source }),
-            Err(Failure::Panicked(thread)) => return Err(Error::ThreadPanicked(thread)),
-            Err(Failure::Content(source)) => Err(Error::Content { blob, source }),
-            Err(Failure::Consume(error)) => Err(refused(error)),
-            Ok(value) => Ok((value, pass.tar)),
-        };
-        if pass.blob.digest != blob || pass.blob.bytes != self.blob.size {
-            let (found, bytes, expected) = (pass.blob.digest, pass.blob.bytes, self.blob.size);
-            return Err(Error::DamagedBlob { blob, expected, found, bytes });
-        }
-        result
-    }
-}
-
-fn applied(layer: &LayerRecord) -> Applied {
-    Applied { media_type: media::OCI_TAR.to_owned(), digest: layer.diff_id, size: layer.tar_bytes }
+    let span = Span::current();
+    let done = spawn_blocking(move || span.in_scope(work)).await;
+    done.unwrap_or_else(|panicked| Err(Error::Panicked(panicked)))
 }

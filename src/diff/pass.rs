@@ -39,7 +39,7 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -270,11 +270,16 @@ fn forward(tap: &mut Tap<'_>, chunks: &Chunks) -> io::Result<()> {
     Ok(())
 }
 
-/// Decompresses into chunks until the stream ends or the consumer has gone.
-fn pump(decoder: &mut impl Pump, chunks: &Chunks) -> io::Result<()> {
+/// Decompresses into chunks until the stream ends or the consumer has gone. A small blob can give a
+/// vast tar, so cancelling is looked for at each chunk of either.
+fn pump<'a>(decoder: &mut impl Decoder<'a>, chunks: &Chunks) -> io::Result<()> {
     let pool = Arc::new(Pool::default());
     while let Some(chunk) = pool.fill(decoder)? {
-        decoder.digest(&chunk);
+        let tap = decoder.tap();
+        if tap.cancel.is_cancelled() {
+            return Err(tap.fail(Failure::Cancelled));
+        }
+        tap.digest(ToDigest::Tar(Arc::clone(&chunk)));
         if chunks.send(Ok(chunk)).is_err() {
             break;
         }
@@ -282,20 +287,20 @@ fn pump(decoder: &mut impl Pump, chunks: &Chunks) -> io::Result<()> {
     Ok(())
 }
 
-/// A decoder over a [`Tap`], through which the decompressed chunks reach the digests.
-trait Pump: Read {
-    fn digest(&mut self, chunk: &Arc<Chunk>);
+/// A decompressor that reads from a [`Tap`].
+trait Decoder<'a>: Read {
+    fn tap(&mut self) -> &mut Tap<'a>;
 }
 
-impl Pump for flate2::bufread::MultiGzDecoder<&mut Tap<'_>> {
-    fn digest(&mut self, chunk: &Arc<Chunk>) {
-        self.get_mut().digest(ToDigest::Tar(Arc::clone(chunk)));
+impl<'a> Decoder<'a> for flate2::bufread::MultiGzDecoder<&mut Tap<'a>> {
+    fn tap(&mut self) -> &mut Tap<'a> {
+        self.get_mut()
     }
 }
 
-impl Pump for zstd::stream::read::Decoder<'_, &mut Tap<'_>> {
-    fn digest(&mut self, chunk: &Arc<Chunk>) {
-        self.get_mut().digest(ToDigest::Tar(Arc::clone(chunk)));
+impl<'a> Decoder<'a> for zstd::stream::read::Decoder<'_, &mut Tap<'a>> {
+    fn tap(&mut self) -> &mut Tap<'a> {
+        self.get_mut()
     }
 }
 
@@ -374,11 +379,17 @@ impl<'a> Tap<'a> {
         }
     }
 
+    /// The next chunk of the blob. A source may also end early because the pass was cancelled, so
+    /// that is looked for after it was read.
     fn next_chunk(&mut self) -> Result<Option<Arc<Chunk>>, DecodeFailure> {
-        if self.cancel.is_cancelled() {
-            return Err(Failure::Cancelled);
-        }
-        self.pool.fill(self.source).map_err(Failure::Source)
+        let chunk = self.pool.fill(self.source);
+        if self.cancel.is_cancelled() { Err(Failure::Cancelled) } else { chunk.map_err(Failure::Source) }
+    }
+
+    /// Notes what ends the blob early. What it returns is for a decoder, which cannot carry more.
+    fn fail(&mut self, failure: DecodeFailure) -> io::Error {
+        self.failure = Some(failure);
+        io::Error::other("the blob cannot be read on")
     }
 }
 
@@ -393,10 +404,7 @@ impl BufRead for Tap<'_> {
             self.current = None;
             match self.next_chunk() {
                 Ok(chunk) => self.current = chunk,
-                Err(failure) => {
-                    self.failure = Some(failure);
-                    return Err(io::Error::other("the blob cannot be read on"));
-                }
+                Err(failure) => return Err(self.fail(failure)),
             }
             self.undigested = self.current.is_some();
         }
@@ -562,6 +570,20 @@ mod tests {
         }
         let pass = run(&mut Broken(0), TAR, &Cancel::default(), read_all);
         assert!(matches!(pass.result, Err(Failure::Source(error)) if error.to_string() == "disk"));
+    }
+
+    #[test]
+    fn a_cancelled_pass_ends_though_its_blob_was_read_whole() {
+        let blob = zstd(&vec![0; 256 << 20]);
+        assert!(blob.len() < super::super::chunk::CHUNK_SIZE);
+        let cancel = Cancel::default();
+        let pass = run(&mut &blob[..], ZSTD, &cancel.clone(), |tar| {
+            let read = tar.read_exact(&mut [0; 4096]);
+            cancel.cancel();
+            read
+        });
+        assert!(matches!(pass.result, Err(Failure::Cancelled)));
+        assert!(pass.tar.bytes < 256 << 20, "{} bytes were decompressed", pass.tar.bytes);
     }
 
     #[test]
