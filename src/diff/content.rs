@@ -39,12 +39,8 @@ pub struct ContentStore {
 
 /// An open blob.
 pub(super) struct Blob {
-    /// Its size in bytes, as containerd knows it.
-    pub(super) size: u64,
     /// Its bytes.
     pub(super) bytes: Box<dyn Read + Send>,
-    /// Whether anything of it has been read.
-    pub(super) is_read: bool,
     /// How they are read, for the log.
     pub(super) route: &'static str,
     /// Ends a stream that a reader may be waiting for.
@@ -120,19 +116,19 @@ impl ContentStore {
         Ok(Self { address: address.into(), channel: endpoint.connect_lazy() })
     }
 
-    /// Opens blob `digest`, which `namespace` must be able to see.
-    pub(super) async fn open(&self, namespace: &str, digest: &Digest) -> Result<Blob, Error> {
-        let size = self.size(namespace, digest).await?;
+    /// Opens blob `digest` of `size` bytes, which `namespace` can see.
+    pub(super) async fn open(&self, namespace: &str, digest: &Digest, size: u64) -> Result<Blob, Error> {
         if let Some(directory) = self.directory().await
             && let Some(file) = open_file(&directory, digest, size)?
         {
-            return Ok(Blob { size, bytes: Box::new(file), is_read: false, route: "file", stream: None });
+            return Ok(Blob { bytes: Box::new(file), route: "file", stream: None });
         }
         let (bytes, stream) = self.stream(namespace, digest).await?;
-        Ok(Blob { size, bytes: Box::new(bytes), is_read: false, route: "stream", stream: Some(stream) })
+        Ok(Blob { bytes: Box::new(bytes), route: "stream", stream: Some(stream) })
     }
 
-    async fn size(&self, namespace: &str, digest: &Digest) -> Result<u64, Error> {
+    /// The size in bytes of blob `digest`, if `namespace` can see it.
+    pub(super) async fn size(&self, namespace: &str, digest: &Digest) -> Result<u64, Error> {
         let request = scoped(InfoRequest { digest: digest.to_string() }, namespace)?;
         let response = self.content().info(request).await;
         let info = response.map_err(|status| self.refusal(&status, namespace, digest))?.into_inner().info;

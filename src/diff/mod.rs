@@ -133,26 +133,25 @@ impl Differ {
             None => None,
         };
         let permit = Arc::clone(&self.budget).acquire_owned().await.map_err(|_| Error::Stopping)?;
+        self.check_size(&namespace, &descriptor).await?;
         let mut end = EndOnDrop::default();
-        let bytes = self.open(&namespace, &descriptor, &mut end).await?;
-        let work = Work {
-            snapshots: self.snapshots.clone(),
-            claim,
-            descriptor,
-            declared,
-            hint,
-            blob: bytes,
-            cancel: end.cancel.clone(),
-            _held: Held { snapshot, blob, layer, permit },
-        };
-        let (mut work, shared) = blocking(move || work.share()).await?;
-        if let Some(applied) = shared {
+        let held = Held { snapshot, blob, layer, permit };
+        let (snapshots, cancel) = (self.snapshots.clone(), end.cancel.clone());
+        let work = Work { snapshots, claim, descriptor, declared, hint, cancel, _held: held };
+        let (mut work, known) = blocking(move || work.share_known()).await?;
+        if let Some(applied) = known {
             return Ok(applied);
         }
-        if work.has_read_blob() {
-            work.blob = self.open(&namespace, &work.descriptor, &mut end).await?;
+        if work.announced_layer().is_some() {
+            let blob = self.open(&namespace, &work.descriptor, &mut end).await?;
+            let shared;
+            (work, shared) = blocking(move || work.share_announced(blob)).await?;
+            if let Some(applied) = shared {
+                return Ok(applied);
+            }
         }
-        blocking(move || work.build()).await
+        let blob = self.open(&namespace, &work.descriptor, &mut end).await?;
+        blocking(move || work.build(blob)).await
     }
 
     async fn claim(&self, mounts: Vec<Mount>) -> Result<Claim, Error> {
@@ -160,12 +159,18 @@ impl Differ {
         blocking(move || Ok(snapshots.claim(&mounts)?)).await?.ok_or(Error::NotOurs)
     }
 
-    async fn open(&self, namespace: &str, wanted: &Descriptor, end: &mut EndOnDrop) -> Result<Blob, Error> {
-        let blob = self.content.open(namespace, &wanted.digest).await?;
-        end.stream.clone_from(&blob.stream);
-        if blob.size != wanted.size {
-            return Err(Error::WrongSize { blob: wanted.digest, expected: wanted.size, found: blob.size });
+    /// Makes sure that the namespace can see the blob, and that it is as long as its manifest says.
+    async fn check_size(&self, namespace: &str, wanted: &Descriptor) -> Result<(), Error> {
+        let (blob, expected) = (wanted.digest, wanted.size);
+        match self.content.size(namespace, &blob).await? {
+            found if found == expected => Ok(()),
+            found => Err(Error::WrongSize { blob, expected, found }),
         }
+    }
+
+    async fn open(&self, namespace: &str, wanted: &Descriptor, end: &mut EndOnDrop) -> Result<Blob, Error> {
+        let blob = self.content.open(namespace, &wanted.digest, wanted.size).await?;
+        end.stream.clone_from(&blob.stream);
         Ok(blob)
     }
 }

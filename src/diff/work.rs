@@ -21,7 +21,6 @@ pub(super) struct Work {
     pub(super) declared: Declared,
     /// The diffID that the client announces, which need not be true.
     pub(super) hint: Option<Digest>,
-    pub(super) blob: Blob,
     pub(super) cancel: Cancel,
     pub(super) _held: Held,
 }
@@ -36,32 +35,41 @@ pub(super) struct Held {
 }
 
 impl Work {
-    /// Attaches a layer that exists already, if the blob is known or found to give it.
-    pub(super) fn share(mut self) -> Result<(Self, Option<Applied>), Error> {
-        let layer = match self.known_blob()? {
-            Some(layer) => Some(layer),
-            None => self.announced_layer()?,
-        };
-        if let Some(layer) = &layer {
-            tracing::info!(blob = %self.descriptor.digest, layer = %layer.key, "shared a layer");
+    /// Attaches the layer that exactly this blob gave before, if there is one.
+    pub(super) fn share_known(self) -> Result<(Self, Option<Applied>), Error> {
+        match self.snapshots.layer_of_blob(&self.descriptor.digest) {
+            Some(layer) => self.attach(&layer.diff_id),
+            None => Ok((self, None)),
         }
-        Ok((self, layer.as_ref().map(applied)))
     }
 
-    /// Whether the blob has to be opened anew.
-    pub(super) const fn has_read_blob(&self) -> bool {
-        self.blob.is_read
+    /// The layer that the client announces, if it exists.
+    pub(super) fn announced_layer(&self) -> Option<LayerRecord> {
+        self.hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id))
+    }
+
+    /// Attaches the layer that the client announces, if it exists and the blob does give it. That is
+    /// checked, because a layer must never be reached through a blob that does not hold it.
+    pub(super) fn share_announced(self, blob: Blob) -> Result<(Self, Option<Applied>), Error> {
+        let Some(layer) = self.announced_layer() else { return Ok((self, None)) };
+        let digest = self.descriptor.digest;
+        let pass = self.pass(blob, |tar| std::io::copy(tar, &mut std::io::sink()).map(drop));
+        let ((), tar) = self.checked(pass, |source| Error::ReadBlob { blob: digest, source })?;
+        if tar.digest != layer.diff_id {
+            return Err(Error::WrongLayer { expected: layer.diff_id, found: tar.digest });
+        }
+        self.attach(&layer.diff_id)
     }
 
     /// Builds the layer and attaches it.
-    pub(super) fn build(mut self) -> Result<Applied, Error> {
+    pub(super) fn build(self, blob: Blob) -> Result<Applied, Error> {
         let staging = self.snapshots.staging()?;
-        let path = staging.layer_path();
-        let pass = self.pass(|tar| build::read(tar, &path));
+        let (path, route) = (staging.layer_path(), blob.route);
+        let pass = self.pass(blob, |tar| build::read(tar, &path));
         let (unsealed, tar) = self.checked(pass, Error::Build)?;
         let built = unsealed.seal(&tar.digest).map_err(Error::Build)?;
         self.ensure_wanted()?;
-        let (blob, route) = (self.descriptor.digest, self.blob.route);
+        let blob = self.descriptor.digest;
         let record = LayerRecord::new(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
@@ -71,34 +79,24 @@ impl Work {
         Ok(applied(&layer))
     }
 
-    /// The layer that exactly this blob gave before.
-    fn known_blob(&self) -> Result<Option<LayerRecord>, Error> {
-        let Some(layer) = self.snapshots.layer_of_blob(&self.descriptor.digest) else { return Ok(None) };
+    /// Attaches a layer that the blob is known to give; `None` if it has to be built after all.
+    fn attach(self, diff_id: &Digest) -> Result<(Self, Option<Applied>), Error> {
         self.ensure_wanted()?;
-        Ok(self.snapshots.attach_existing(&self.claim, &layer.diff_id, &self.descriptor.digest)?)
-    }
-
-    /// The layer that the client announces, if it exists and the blob does give it. That is checked,
-    /// because a layer must never be reached through a blob that does not hold it.
-    fn announced_layer(&mut self) -> Result<Option<LayerRecord>, Error> {
-        let layer = self.hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id));
-        let Some(layer) = layer else { return Ok(None) };
         let blob = self.descriptor.digest;
-        let pass = self.pass(|tar| std::io::copy(tar, &mut std::io::sink()).map(drop));
-        let ((), tar) = self.checked(pass, |source| Error::ReadBlob { blob, source })?;
-        if tar.digest != layer.diff_id {
-            return Err(Error::WrongLayer { expected: layer.diff_id, found: tar.digest });
+        let layer = self.snapshots.attach_existing(&self.claim, diff_id, &blob)?;
+        if let Some(layer) = &layer {
+            tracing::info!(%blob, layer = %layer.key, "shared a layer");
         }
-        Ok(self.snapshots.attach_existing(&self.claim, &layer.diff_id, &blob)?)
+        let applied = layer.as_ref().map(applied);
+        Ok((self, applied))
     }
 
     fn ensure_wanted(&self) -> Result<(), Error> {
         if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    fn pass<T, E>(&mut self, consume: impl FnOnce(&mut TarStream) -> Result<T, E>) -> Pass<T, E> {
-        self.blob.is_read = true;
-        pass::run(&mut *self.blob.bytes, self.declared, &self.cancel, consume)
+    fn pass<T, E>(&self, mut blob: Blob, consume: impl FnOnce(&mut TarStream) -> Result<T, E>) -> Pass<T, E> {
+        pass::run(&mut *blob.bytes, self.declared, &self.cancel, consume)
     }
 
     /// The result of a pass over a blob that is what its descriptor says. A wrong digest is the
@@ -117,8 +115,8 @@ impl Work {
             Err(Failure::Consume(error)) => Err(refused(error)),
             Ok(value) => Ok((value, pass.tar)),
         };
-        if pass.blob.digest != blob || pass.blob.bytes != self.blob.size {
-            let (found, bytes, expected) = (pass.blob.digest, pass.blob.bytes, self.blob.size);
+        if pass.blob.digest != blob || pass.blob.bytes != self.descriptor.size {
+            let (found, bytes, expected) = (pass.blob.digest, pass.blob.bytes, self.descriptor.size);
             return Err(Error::DamagedBlob { blob, expected, found, bytes });
         }
         self.ensure_wanted()?;
