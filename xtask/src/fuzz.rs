@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: the targets in `fuzz/`, built with coverage on the stable compiler.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -9,23 +9,23 @@ use nexuserofs_integration::bed;
 use nexuserofs_integration::cache::Cache;
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::machine::{self, Package};
-use nexuserofs_integration::progress::Steps;
+use nexuserofs_integration::progress::{Outcome, Steps};
 use serde::Deserialize;
 
 use crate::bars::Bars;
+use crate::test::Count;
 
 /// Where the targets are, below the project.
 pub(crate) const DIRECTORY: &str = "fuzz";
 
 /// Coverage feedback for libFuzzer without a nightly compiler: what cargo-fuzz passes, less the sanitizer.
-const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions=on -Ccodegen-units=1";
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code";
 
-/// Most memory that a target may use for any input, in MiB.
-const MEMORY: u32 = 1024;
-/// Longest time that a target may take for one input, in seconds.
-const PATIENCE: u32 = 30;
+/// What every run is held to. Memory may not grow with what an archive claims: 512 MiB in all, 64 MiB in one
+/// piece, for inputs of up to 16 KiB; and no input may take 30 seconds.
+const LIMITS: [&str; 4] = ["-max_len=16384", "-rss_limit_mb=512", "-malloc_limit_mb=64", "-timeout=30"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -35,31 +35,46 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let clean = all(&Cache::open()?, arguments.seconds)?;
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let count = all(&Cache::open()?, arguments.seconds)?;
+    println!("{count}");
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs every target for this long, with the corpus that earlier runs found, and tells whether all were clean.
-pub(crate) fn all(cache: &Cache, seconds: u32) -> Result<bool> {
+/// Runs every target for this long, from the seeds and the corpus that earlier runs found, and counts those
+/// that were clean.
+pub(crate) fn all(cache: &Cache, seconds: u32) -> Result<Count> {
     let bars = Bars::new(2);
     let steps = Steps::new(&bars);
     // libFuzzer itself is C++.
     steps.run("C++ compiler", || machine::install(&[Package { name: "g++", provides: "c++" }]))?;
-    let targets =
-        steps.run("fuzz targets", || Ok((build()?, nexuserofs_integration::progress::Outcome::Done)))?;
+    let targets = steps.run("fuzz targets", || Ok((build()?, Outcome::Done)))?;
     drop(bars);
     ensure!(!targets.is_empty(), "{DIRECTORY}/Cargo.toml names no fuzz target");
-    let mut clean = true;
+    let mut count = Count::default();
     for target in targets {
-        clean &= fuzz(&target, cache, seconds)?;
+        count += fuzz(&target, cache, seconds)?;
     }
-    Ok(clean)
+    Ok(count)
 }
 
 /// What we read of `cargo build --message-format=json`.
 #[derive(Debug, Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    src_path: PathBuf,
+}
+
+impl Message {
+    /// The program, if the message is about a fuzz target and not about a helper beside them.
+    fn fuzz_target(self) -> Option<PathBuf> {
+        let directory = self.target?.src_path.parent()?.to_owned();
+        self.executable.filter(|_| directory.ends_with("fuzz_targets"))
+    }
 }
 
 fn build() -> Result<Vec<PathBuf>> {
@@ -72,12 +87,12 @@ fn build() -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
         let message: Message = serde_json::from_str(line).context("message of cargo build")?;
-        programs.extend(message.executable);
+        programs.extend(message.fuzz_target());
     }
     Ok(programs)
 }
 
-fn fuzz(target: &PathBuf, cache: &Cache, seconds: u32) -> Result<bool> {
+fn fuzz(target: &Path, cache: &Cache, seconds: u32) -> Result<Count> {
     let name = target.file_name().unwrap_or_default();
     let corpus = cache.root().join("corpus").join(name);
     std::fs::create_dir_all(&corpus)?;
@@ -85,8 +100,7 @@ fn fuzz(target: &PathBuf, cache: &Cache, seconds: u32) -> Result<bool> {
     let mut command = Command::new(target);
     command
         .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-rss_limit_mb={MEMORY}"))
-        .arg(format!("-timeout={PATIENCE}"))
+        .args(LIMITS)
         .args(["-print_final_stats=1", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/", cache.root().display()))
         .arg(&corpus);
@@ -95,5 +109,5 @@ fn fuzz(target: &PathBuf, cache: &Cache, seconds: u32) -> Result<bool> {
     if seeds.is_dir() {
         command.arg(seeds);
     }
-    Ok(command.status().with_context(|| format!("start {}", target.display()))?.success())
+    Count::of_check(command)
 }

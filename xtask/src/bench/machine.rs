@@ -14,7 +14,7 @@ pub(super) fn describe(dir: &Path) -> Result<String> {
         memory.trim_end_matches(" kB").trim().parse().context("MemTotal of /proc/meminfo")?;
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let disk = Run::new("stat").args(["--file-system", "--format=%T"]).arg(dir).output()?;
+    let disk = Run::new("findmnt").args(["--noheadings", "--output=FSTYPE", "--target"]).arg(dir).output()?;
     Ok(format!(
         "{processor}, {cores} cores, {} GiB, Linux {}, {}",
         kibibytes.div_ceil(1 << 20),

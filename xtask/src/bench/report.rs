@@ -49,7 +49,7 @@ What containerd's erofs differ runs for a layer, with the tar on standard input:
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Unpacking, measured\n\n{METHOD}")?;
-        writeln!(f, "{}, {} rounds. {}.\n", self.date, self.rounds, self.machine)?;
+        writeln!(f, "{}, medians of {}. {}.\n", self.date, self.rounds, self.machine)?;
         self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
         writeln!(f, "\n## One layer at a time\n\nSeconds of wall time, in brackets of CPU.\n")?;
         writeln!(

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use nexuserofs_integration::cache::Cache;
 
-use count::Count;
+pub(crate) use count::Count;
 use tiers::{TIERS, Tier};
 
 #[derive(Debug, Args)]
