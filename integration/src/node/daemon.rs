@@ -33,6 +33,15 @@ pub enum LogLevel {
     Info,
 }
 
+impl LogLevel {
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+        }
+    }
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -173,12 +182,8 @@ fn spawn(
 ) -> Result<Service> {
     let mut command = Command::new(program);
     command.arg("--root").arg(root).arg("--address").arg(socket);
-    command.arg("--containerd-address").arg(containerd).args([
-        "--log-level",
-        "debug",
-        "--log-format",
-        "json",
-    ]);
+    command.arg("--containerd-address").arg(containerd);
+    command.args(["--log-level", options.log_level.flag(), "--log-format", "json"]);
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
     }
