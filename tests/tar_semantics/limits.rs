@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use nexuserofs::image::tar::{Breach, Error, Fault, INODE_COST, Limits, Quantity, read_layer};
+use nexuserofs::image::tar::{Breach, Error, Fault, INODE_COST, Limits, Quantity, WHITEOUT_COST, read_layer};
 use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, Extent, FileData, Node, Tree};
 
 use crate::archive::{Entry, archive, extension};
@@ -45,6 +45,18 @@ fn metadata_kept_in_memory_is_counted() {
     let same = vec![Entry::file("x", ""); 4];
     assert_eq!(breach_within(&archive(&same), &limits).what, Quantity::MetadataBytes);
     assert!(read_within(&archive(&same[..3]), &limits).is_ok());
+}
+
+#[test]
+fn whiteouts_are_counted_once_a_name() {
+    let limits = Limits { max_metadata_bytes: 2 * (INODE_COST + WHITEOUT_COST), ..Limits::default() };
+    let whiteout = |name: &str| Entry::file(format!(".wh.{name}"), "");
+    // An inode, its name, and the name once more.
+    assert_eq!(
+        breach_within(&archive(&[whiteout("a"), whiteout("b")]), &limits).value,
+        limits.max_metadata_bytes + 4
+    );
+    assert!(read_within(&archive(&[whiteout("a"), whiteout("a"), whiteout("a")]), &limits).is_ok());
 }
 
 #[test]

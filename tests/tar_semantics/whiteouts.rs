@@ -90,6 +90,43 @@ fn a_whiteout_and_entries_below_make_an_opaque_directory() {
     assert_eq!(list(&archive(&[file, whiteout])), expected);
 }
 
+/// All orders of some things.
+fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
+    let Some(last) = things.len().checked_sub(1) else { return vec![Vec::new()] };
+    let ending = |end: usize| {
+        let others = [&things[..end], &things[end + 1..]].concat();
+        orders(&others).into_iter().map(move |order| [order, vec![things[end].clone()]].concat())
+    };
+    (0..=last).flat_map(ending).collect()
+}
+
+#[test]
+fn a_whiteout_lasts_whatever_comes_before_and_after_it() {
+    let whiteout = (Entry::file(".wh.x", ""), None);
+    let file = (Entry::file("x", "x"), Some("/x f0644 \"x\""));
+    let directory = (Entry::directory("x").mode(0o700), Some("/x d0700 opaque"));
+    let mut all = orders(&[whiteout.clone(), file.clone(), directory.clone()]);
+    assert_eq!(all.len(), 6);
+    all.extend(orders(&[whiteout.clone(), file.clone(), directory.clone(), whiteout]));
+    all.extend(orders(&[(Entry::file(".wh.x", ""), None), file, directory.clone(), directory]));
+    for order in all {
+        let last = order.iter().filter_map(|(_, line)| *line).next_back().unwrap();
+        let entries: Vec<Entry> = order.iter().map(|(entry, _)| entry.clone()).collect();
+        assert_eq!(list(&archive(&entries)), ["/ d0755 implicit", last], "{entries:?}");
+    }
+    let below =
+        [Entry::file(".wh.x", ""), Entry::file("x", ""), Entry::directory("x"), Entry::file("x/f", "")];
+    let expected = ["/ d0755 implicit", "/x d0755 opaque", "/x/f f0644 \"\""];
+    assert_eq!(list(&archive(&below)), expected);
+}
+
+#[test]
+fn a_whiteout_goes_with_its_directory() {
+    let [whiteout, mark] = [Entry::file("d/.wh.x", ""), Entry::file("d/.wh..wh..opq", "")];
+    let entries = [whiteout, mark, Entry::file("d", ""), Entry::directory("d"), Entry::directory("d/x")];
+    assert_eq!(list(&archive(&entries)), ["/ d0755 implicit", "/d d0755", "/d/x d0755"]);
+}
+
 #[test]
 fn a_whiteout_given_twice_is_one() {
     let entries = [Entry::file(".wh.x", "").owner(1, 1), Entry::file(".wh.x", "").owner(2, 2)];
@@ -100,8 +137,11 @@ fn a_whiteout_given_twice_is_one() {
 fn a_device_0_0_in_the_archive_is_a_whiteout_too() {
     let device = Entry::device(b'3', "x", 0, 0).mode(0o600);
     assert_eq!(list(&archive(std::slice::from_ref(&device))), ["/ d0755 implicit", "/x c0600 0:0"]);
-    let listing = list(&archive(&[device, Entry::directory("x")]));
-    assert_eq!(listing, ["/ d0755 implicit", "/x d0755 opaque"]);
+    let expected = ["/ d0755 implicit", "/x d0755 opaque"];
+    assert_eq!(list(&archive(&[device.clone(), Entry::directory("x")])), expected);
+    assert_eq!(list(&archive(&[device.clone(), Entry::file("x", ""), Entry::directory("x")])), expected);
+    let another_name = [device, Entry::hard_link("y", "x"), Entry::file("y", ""), Entry::directory("y")];
+    assert_eq!(list(&archive(&another_name))[2..], ["/y d0755 opaque"]);
 }
 
 #[test]

@@ -8,10 +8,12 @@ use super::acl;
 use super::error::{Breach, Fault, Name, Quantity, Refusal};
 use super::limits::{
     ATTRIBUTE_COST, DIRECTORY_COST, INODE_COST, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_XATTRS,
+    WHITEOUT_COST,
 };
 use super::member::{Kind, Member};
 use super::names::{Target, split_last, without_trailing_slashes};
 use super::resolve::{self, child, is_whiteout};
+use super::whiteouts::Whiteouts;
 use super::xattr;
 use super::{Layer, XATTR_IMPLICIT, XATTR_OPAQUE};
 use crate::image::tree::{
@@ -26,6 +28,7 @@ pub(super) struct Assembly<'l> {
     root_is_named: bool,
     entries: u64,
     metadata_bytes: u64,
+    whiteouts: Whiteouts,
     last_directory: Option<KnownDirectory>,
 }
 
@@ -54,6 +57,7 @@ impl<'l> Assembly<'l> {
             root_is_named: false,
             entries: 0,
             metadata_bytes: 0,
+            whiteouts: Whiteouts::default(),
             last_directory: None,
         }
     }
@@ -101,14 +105,14 @@ impl<'l> Assembly<'l> {
     }
 
     /// A whiteout hides what the layers below have. What this layer has under the name stays; if
-    /// that is a directory, only its own entries are seen.
+    /// that is or becomes a directory, only its own entries are seen.
     fn white_out(&mut self, directory: &[u8], name: &[u8], member: &Member) -> Result<(), Fault> {
         let directory = self.directory(directory)?;
         if let Some(existing) = child(&self.tree, directory.id, name) {
             if matches!(self.tree.inode(existing).node, Node::Directory(_)) {
                 self.mark_opaque(existing)?;
             }
-            return Ok(());
+            return self.remember_whiteout(directory.id, name);
         }
         let metadata = Metadata {
             mode: 0,
@@ -139,9 +143,7 @@ impl<'l> Assembly<'l> {
         let id = self.insert_new(directory, name, Inode { metadata: Metadata::default(), node })?;
         self.take_over(id, member)?;
         if matches!(member.kind, Kind::Directory) {
-            if existing.is_some_and(|id| is_whiteout(&self.tree.inode(id).node)) {
-                self.mark_opaque(id)?;
-            }
+            self.hide_what_is_below(directory.id, name, id)?;
             self.expect_entries_of(id, path, directory, name);
         }
         Ok(())
@@ -152,7 +154,7 @@ impl<'l> Assembly<'l> {
         let target = self.link_target(&member.link_target)?;
         check_name(directory, name)?;
         self.charge(INODE_COST + name.len() as u64)?;
-        self.enter(directory.id, name, target);
+        self.enter(directory.id, name, target)?;
         // Linux takes capabilities away when the owner is set, and containerd sets it here.
         self.inode_mut(target).metadata.xattrs.remove(xattr::CAPABILITY);
         self.take_over(target, member)
@@ -218,13 +220,10 @@ impl<'l> Assembly<'l> {
         Ok(here)
     }
 
-    /// Makes a directory that no entry named so far. In place of a whiteout it is opaque.
+    /// Makes a directory that no entry named so far.
     fn make_implicit(&mut self, directory: Located, name: &[u8]) -> Result<Located, Fault> {
-        let replaces_whiteout = child(&self.tree, directory.id, name).is_some();
         let id = self.insert_new(directory, name, implicit_directory())?;
-        if replaces_whiteout {
-            self.mark_opaque(id)?;
-        }
+        self.hide_what_is_below(directory.id, name, id)?;
         Ok(Located { id, length: directory.length + 1 + name.len() })
     }
 
@@ -249,13 +248,33 @@ impl<'l> Assembly<'l> {
             limit: u64::from(u32::MAX),
         })?;
         self.tree.inodes.push(inode);
-        self.enter(directory.id, name, InodeId(index));
+        self.enter(directory.id, name, InodeId(index))?;
         Ok(InodeId(index))
     }
 
-    fn enter(&mut self, directory: InodeId, name: &[u8], id: InodeId) {
+    fn enter(&mut self, directory: InodeId, name: &[u8], id: InodeId) -> Result<(), Fault> {
+        if is_whiteout(&self.tree.inode(id).node) {
+            self.remember_whiteout(directory, name)?;
+        }
         if let Node::Directory(directory) = &mut self.inode_mut(directory).node {
             directory.entries.insert(name.to_vec(), id);
+        }
+        Ok(())
+    }
+
+    fn remember_whiteout(&mut self, directory: InodeId, name: &[u8]) -> Result<(), Fault> {
+        match self.whiteouts.insert(directory, name) {
+            true => self.charge(WHITEOUT_COST + name.len() as u64),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the new directory `id` opaque if its name had a whiteout. Without that the entries of
+    /// a lower layer's directory would be seen in it again.
+    fn hide_what_is_below(&mut self, directory: InodeId, name: &[u8], id: InodeId) -> Result<(), Fault> {
+        match self.whiteouts.contains(directory, name) {
+            true => self.mark_opaque(id),
+            false => Ok(()),
         }
     }
 

@@ -8,7 +8,7 @@ pub struct Limits {
     /// Members of the archive.
     pub max_entries: u64,
     /// Bytes of metadata kept in memory: names, link targets, attributes, data runs, and what the
-    /// structures take that hold them ([`INODE_COST`], [`DIRECTORY_COST`], [`ATTRIBUTE_COST`]).
+    /// structures take that hold them ([`INODE_COST`], [`DIRECTORY_COST`], [`ATTRIBUTE_COST`], [`WHITEOUT_COST`]).
     pub max_metadata_bytes: u64,
     /// Bytes of one extended header: PAX records, a GNU long name or a sparse map. Go's
     /// `archive/tar`, and so containerd, takes 1 MiB.
@@ -32,7 +32,7 @@ impl Default for Limits {
 }
 
 /// What an inode counts against [`Limits::max_metadata_bytes`] besides the bytes of its name and link
-/// target, in bytes. This and the next two are what the tree was measured to take, rounded up.
+/// target, in bytes. This and the next three are what was measured to be taken, rounded up.
 pub const INODE_COST: u64 = 320;
 
 /// What a directory counts more than other inodes, in bytes.
@@ -40,6 +40,9 @@ pub const DIRECTORY_COST: u64 = 384;
 
 /// What an extended attribute counts besides the bytes of its name and value, in bytes.
 pub const ATTRIBUTE_COST: u64 = 640;
+
+/// What a whiteout counts besides the bytes of its name, in bytes: each is remembered beside its inode.
+pub const WHITEOUT_COST: u64 = 384;
 
 /// Largest file in bytes: as many blocks of 4096 bytes as a 32-bit count holds.
 pub const MAX_FILE_SIZE: u64 = u32::MAX as u64 * 4096;

@@ -6,7 +6,7 @@
 //! * `stream`: bytes with a position; `header`, `pax` and `sparse`: the formats;
 //! * `extensions`, `body` and `member`: headers put together;
 //! * `names`, `resolve`: what a path names and where it leads; `xattr`, `acl`: attributes;
-//! * `content`: data into blocks; `assembly`: members into the tree;
+//! * `content`: data into blocks; `assembly`: members into the tree; `whiteouts`: what they hide;
 //! * `limits`, `error`: what is accepted, and what is said when it is not; `problem`: errors on
 //!   their way up.
 
@@ -25,6 +25,7 @@ mod problem;
 mod resolve;
 mod sparse;
 mod stream;
+mod whiteouts;
 mod xattr;
 
 use std::io::BufRead;
@@ -33,7 +34,7 @@ pub use error::{Breach, EntryRef, Error, Fault, Malformed, Name, Part, Quantity,
 pub use limits::{
     ATTRIBUTE_COST, DIRECTORY_COST, INODE_COST, Limits, MAX_FILE_SIZE, MAX_ID, MAX_LOOKUPS, MAX_MAJOR,
     MAX_MINOR, MAX_NAME, MAX_PATH, MAX_SYMLINK, MAX_SYMLINKS_FOLLOWED, MAX_XATTR_NAME, MAX_XATTR_VALUE,
-    MAX_XATTRS,
+    MAX_XATTRS, WHITEOUT_COST,
 };
 
 use crate::image::tree::{BlockSink, FileData, Metadata, Tree};
@@ -48,7 +49,7 @@ use stream::Stream;
 pub const XATTR_OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// The attribute of a directory that the layer has only because entries lie in it; its value is
-/// `y`. Its metadata is made up, and a merge of layers must not let it hide a directory below.
+/// `y`. Its metadata is made up, and a merge of layers must not let it hide that of a directory below.
 /// overlayfs shows no attribute of this family.
 pub const XATTR_IMPLICIT: &[u8] = b"trusted.overlay.nexuserofs.implicit";
 
