@@ -22,7 +22,7 @@ pub(super) fn assemble(settings: &Settings) -> Result<Routes, Error> {
     let content = ContentStore::new(&settings.containerd.address)?;
     let differ = Differ::new(snapshotter.clone(), content, passes());
     let namespace = &settings.containerd.namespace;
-    Ok(Routes::new(service::snapshots::Service::server(snapshotter, namespace))
+    Ok(Routes::new(service::snapshots::Service::server(snapshotter))
         .add_service(service::diff::Service::server(differ, namespace)))
 }
 
