@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 use tonic::service::Routes;
 
 use super::error::Error;
+use super::service_manager::Probe;
 use crate::config::{Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
 use crate::service;
@@ -14,16 +15,32 @@ use crate::snapshot::{SnapshotSettings, Snapshotter};
 /// processor and the other way round.
 const MIN_PASSES: usize = 2;
 
-/// Opens what the daemon keeps under its root and returns the services that answer on its socket.
+/// A daemon that only lacks its socket.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    /// The services that answer on the socket.
+    pub(super) routes: Routes,
+    /// Reads the records, as every call does.
+    pub(super) probe: Probe,
+}
+
+/// Opens what the daemon keeps under its root and puts the services on top of it.
 ///
 /// The root is locked by then, and clients that connect already wait until this is done.
-pub(super) fn assemble(settings: &Settings) -> Result<Routes, Error> {
+pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
     let content = ContentStore::new(&settings.containerd.address)?;
     let differ = Differ::new(snapshotter.clone(), content, passes());
-    let namespace = &settings.containerd.namespace;
-    Ok(Routes::new(service::snapshots::Service::server(snapshotter, namespace))
-        .add_service(service::diff::Service::server(differ, namespace)))
+    let probe = probe(snapshotter.clone());
+    let routes = Routes::new(service::snapshots::Service::server(snapshotter))
+        .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
+    Ok(Assembled { routes, probe })
+}
+
+/// Looks for the snapshots of a profile that cannot exist, which costs the same however many there are.
+fn probe(snapshotter: Snapshotter) -> Probe {
+    const NOBODYS: &str = "";
+    Probe::new(move || drop(snapshotter.list(NOBODYS)))
 }
 
 fn passes() -> usize {

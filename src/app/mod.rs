@@ -41,8 +41,8 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
         "starting"
     );
     pending::report(&settings);
-    let routes = assemble::assemble(&settings)?;
-    serve::serve(socket, routes, signals, serve::DRAIN).await
+    let assembled = assemble::assemble(&settings)?;
+    serve::serve(socket, assembled, signals, serve::DRAIN).await
 }
 
 fn profile_names(settings: &Settings) -> String {

@@ -9,9 +9,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::service::Routes;
 use tonic::transport::Server;
 
+use super::assemble::Assembled;
 use super::error::Error;
 use super::service_manager::{self, Heartbeat};
 use super::signals::Signal;
@@ -39,7 +39,7 @@ pub enum Ended {
 /// The socket is removed at the very end.
 pub(super) async fn serve(
     socket: Socket,
-    routes: Routes,
+    Assembled { routes, probe }: Assembled,
     mut signals: mpsc::Receiver<Signal>,
     limit: Duration,
 ) -> Result<Ended, Error> {
@@ -50,7 +50,7 @@ pub(super) async fn serve(
         let _ = stopped.await;
     });
     let mut server = pin!(server);
-    let _heartbeat = Heartbeat::start();
+    let _heartbeat = Heartbeat::start(probe);
     service_manager::ready();
     tracing::info!("serving");
 
@@ -117,10 +117,12 @@ mod tests {
     use tonic::body::Body;
     use tonic::codegen::{Service, http};
     use tonic::server::NamedService;
+    use tonic::service::Routes;
     use tonic::transport::{Channel, Endpoint};
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::app::service_manager::Probe;
     use crate::app::socket::listen;
 
     /// A service with one call, which runs until the gate is opened.
@@ -171,7 +173,8 @@ mod tests {
             let socket = listen(&address).await.expect("free");
             let gate = Gate::default();
             let (signals, received) = mpsc::channel(2);
-            let server = tokio::spawn(serve(socket, Routes::new(gate.clone()), received, limit));
+            let assembled = Assembled { routes: Routes::new(gate.clone()), probe: Probe::new(|| {}) };
+            let server = tokio::spawn(serve(socket, assembled, received, limit));
             let mut channel = connect(&address).await.expect("served");
             let request = http::Request::post("http://localhost/test.Gate/Pass").body(Body::empty());
             let request = request.expect("a request");

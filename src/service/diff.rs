@@ -30,10 +30,6 @@ impl Service {
             .max_decoding_message_size(MAX_MESSAGE_SIZE)
             .max_encoding_message_size(MAX_MESSAGE_SIZE)
     }
-
-    fn scope<R>(&self, request: &Request<R>) -> Result<Scope, Failure> {
-        Ok(Scope::of(request.metadata(), &self.default_namespace)?)
-    }
 }
 
 #[tonic::async_trait]
@@ -41,19 +37,20 @@ impl Diff for Service {
     /// Has no deadline of its own: a layer takes as long as it takes. When the caller gives up, the work
     /// stops.
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        let scope = self.scope(&request)?;
+        let scope = Scope::of(request.metadata()).map_err(Failure::from)?;
         let request = request.into_inner();
         let span = trace::span(&scope, &request);
+        let namespace = scope.namespace.unwrap_or_else(|| self.default_namespace.to_string());
         let differ = self.differ.clone();
         let work = async move {
-            let applied = differ.apply(apply_from_wire(scope, request)?).await?;
+            let applied = differ.apply(apply_from_wire(namespace, request)?).await?;
             Ok(Response::new(ApplyResponse { applied: Some(convert::applied_to_wire(applied)) }))
         };
         trace::observe(span, ApplyRequest::EFFECT, task::cancellable(work)).await
     }
 
     async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
-        let scope = self.scope(&request)?;
+        let scope = Scope::of(request.metadata()).map_err(Failure::from)?;
         let span = trace::span(&scope, request.get_ref());
         trace::observe(span, DiffRequest::EFFECT, async { Err(comparison_is_missing()) }).await
     }
@@ -61,11 +58,11 @@ impl Diff for Service {
 
 /// Whether the data is synced does not depend on `sync_fs`: a layer is always on disk before the answer.
 /// `payloads` are for stream processors, which run in containerd and not here.
-fn apply_from_wire(scope: Scope, request: ApplyRequest) -> Result<diff::ApplyRequest, Failure> {
+fn apply_from_wire(namespace: String, request: ApplyRequest) -> Result<diff::ApplyRequest, Failure> {
     let ApplyRequest { diff, mounts, payloads: _, sync_fs: _ } = request;
     let descriptor = diff.ok_or(convert::Error::Missing { field: "diff" })?;
     Ok(diff::ApplyRequest {
-        namespace: scope.namespace,
+        namespace,
         descriptor: convert::descriptor_from_wire(descriptor)?,
         mounts: convert::mounts_from_wire(mounts),
     })

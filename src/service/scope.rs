@@ -12,8 +12,8 @@ const LEASE: &str = "containerd-lease";
 /// The namespace and the lease of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
-    /// The caller's namespace. Garbage collection sends none; then it is the configured one.
-    pub(super) namespace: String,
+    /// The caller's namespace. Garbage collection sends none: it works for all of them.
+    pub(super) namespace: Option<String>,
     /// The caller's lease.
     pub(super) lease: Option<String>,
 }
@@ -33,11 +33,8 @@ impl Classify for Error {
 
 impl Scope {
     /// Reads a call's metadata.
-    pub(super) fn of(metadata: &MetadataMap, default_namespace: &str) -> Result<Self, Error> {
-        Ok(Self {
-            namespace: text(metadata, NAMESPACE)?.unwrap_or_else(|| default_namespace.to_owned()),
-            lease: text(metadata, LEASE)?,
-        })
+    pub(super) fn of(metadata: &MetadataMap) -> Result<Self, Error> {
+        Ok(Self { namespace: text(metadata, NAMESPACE)?, lease: text(metadata, LEASE)? })
     }
 }
 
@@ -61,24 +58,24 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert(NAMESPACE, MetadataValue::from_static("k8s.io"));
         metadata.insert(LEASE, MetadataValue::from_static("pull-1"));
-        let scope = Scope { namespace: "k8s.io".to_owned(), lease: Some("pull-1".to_owned()) };
-        assert_eq!(Scope::of(&metadata, "default"), Ok(scope));
+        let scope = Scope { namespace: Some("k8s.io".to_owned()), lease: Some("pull-1".to_owned()) };
+        assert_eq!(Scope::of(&metadata), Ok(scope));
     }
 
     #[test]
-    fn without_headers_the_configured_namespace_holds() {
-        let scope = Scope { namespace: "default".to_owned(), lease: None };
-        assert_eq!(Scope::of(&MetadataMap::new(), "default"), Ok(scope.clone()));
+    fn an_empty_header_counts_as_absent() {
+        let scope = Scope { namespace: None, lease: None };
+        assert_eq!(Scope::of(&MetadataMap::new()), Ok(scope.clone()));
         let mut metadata = MetadataMap::new();
         metadata.insert(NAMESPACE, MetadataValue::from_static(""));
         metadata.insert(LEASE, MetadataValue::from_static(""));
-        assert_eq!(Scope::of(&metadata, "default"), Ok(scope));
+        assert_eq!(Scope::of(&metadata), Ok(scope));
     }
 
     #[test]
     fn a_header_that_is_no_text_is_refused() {
         let mut metadata = MetadataMap::new();
         metadata.insert(NAMESPACE, MetadataValue::try_from(b"\xc3\xa9".as_slice()).unwrap());
-        assert_eq!(Scope::of(&metadata, "default"), Err(Error { header: NAMESPACE }));
+        assert_eq!(Scope::of(&metadata), Err(Error { header: NAMESPACE }));
     }
 }

@@ -5,7 +5,6 @@
 
 mod traced;
 
-use std::sync::Arc;
 use std::vec;
 
 use nexuserofs_proto::containerd::services::snapshots::v1::{
@@ -31,15 +30,14 @@ const LIST_BLOCK: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Service {
     snapshotter: Snapshotter,
-    default_namespace: Arc<str>,
 }
 
 impl Service {
-    /// A server for `snapshotter`, ready for a router. Calls without a namespace header, such as those of
-    /// garbage collection, count as calls of `default_namespace`.
+    /// A server for `snapshotter`, ready for a router. It needs no namespace: containerd's keys are
+    /// unique on the whole host.
     #[must_use]
-    pub fn server(snapshotter: Snapshotter, default_namespace: &str) -> SnapshotsServer<Self> {
-        SnapshotsServer::new(Self { snapshotter, default_namespace: default_namespace.into() })
+    pub fn server(snapshotter: Snapshotter) -> SnapshotsServer<Self> {
+        SnapshotsServer::new(Self { snapshotter })
             .max_decoding_message_size(MAX_MESSAGE_SIZE)
             .max_encoding_message_size(MAX_MESSAGE_SIZE)
     }
@@ -54,7 +52,7 @@ impl Service {
         R: Traced + Send + 'static,
         T: Send + 'static,
     {
-        let scope = Scope::of(request.metadata(), &self.default_namespace).map_err(Failure::from)?;
+        let scope = Scope::of(request.metadata()).map_err(Failure::from)?;
         let request = request.into_inner();
         let span = trace::span(&scope, &request);
         let snapshotter = self.snapshotter.clone();

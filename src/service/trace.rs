@@ -29,12 +29,15 @@ pub(super) trait Traced {
     fn key(&self) -> Option<&str>;
 }
 
+/// What stands for the namespace of a call that names none. No namespace of containerd has this form.
+const NO_NAMESPACE: &str = "(none)";
+
 /// The span of a call.
 pub(super) fn span<R: Traced>(scope: &Scope, request: &R) -> Span {
     tracing::info_span!(
         "rpc",
         method = R::METHOD,
-        namespace = scope.namespace,
+        namespace = scope.namespace.as_deref().unwrap_or(NO_NAMESPACE),
         lease = scope.lease,
         snapshotter = request.snapshotter(),
         key = request.key(),
@@ -156,7 +159,7 @@ mod tests {
     }
 
     fn test_span(key: Option<&'static str>) -> Span {
-        span(&Scope { namespace: "k8s.io".to_owned(), lease: None }, &Request { key })
+        span(&Scope { namespace: Some("k8s.io".to_owned()), lease: None }, &Request { key })
     }
 
     #[tokio::test]
@@ -175,6 +178,14 @@ mod tests {
         }
         assert!(text.contains("code=Ok duration_ms="), "{text}");
         assert!(!text.contains("lease"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_namespace_is_not_given_one() {
+        let (log, _guard) = catch_log();
+        let span = span(&Scope { namespace: None, lease: None }, &Request { key: Some("a") });
+        observe(span, Effect::Change, async { Ok(()) }).await.unwrap();
+        assert!(log.text().contains("namespace=\"(none)\""), "{}", log.text());
     }
 
     #[tokio::test]

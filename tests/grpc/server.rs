@@ -48,7 +48,7 @@ impl Server {
         let containerd = root.path().join("containerd.sock");
         let differ = Differ::new(snapshotter.clone(), ContentStore::new(&containerd).unwrap(), 2);
         let server = tonic::transport::Server::builder()
-            .add_service(service::snapshots::Service::server(snapshotter.clone(), "default"))
+            .add_service(service::snapshots::Service::server(snapshotter.clone()))
             .add_service(service::diff::Service::server(differ, "default"));
 
         let socket = root.path().join("socket");
