@@ -3,6 +3,9 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../helpers/skipped.rs"]
+mod skipped;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,6 +16,8 @@ use nexuserofs::expose::block::BlockTemplates;
 use nexuserofs::layer::RootAttributes;
 use rustix::fs::lgetxattr;
 use tempfile::TempDir;
+
+use crate::skipped::skip;
 
 const MIB: u64 = 1 << 20;
 
@@ -103,7 +108,7 @@ fn the_kernel_shows_the_root_of_the_image_in_upper() {
     ]);
     let root = RootAttributes { mode: 0o1777, uid: 70_000, gid: 5, xattrs };
     if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED the_kernel_shows_the_root_of_the_image_in_upper: needs root");
+        skip("the_kernel_shows_the_root_of_the_image_in_upper", "needs root");
         return;
     }
     let path = create(&BlockTemplates::new(), directory.path(), "block", 64 * MIB, &root);

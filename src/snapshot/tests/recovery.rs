@@ -6,6 +6,8 @@ use std::path::Path;
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, names_in, settings};
 use crate::snapshot::{Error, Info, Kind, Labels, Missing, Snapshotter};
 use crate::store;
+use crate::layer::RootAttributes;
+use crate::skipped::skip;
 
 fn chain_of_two() -> Host {
     let host = Host::new();
@@ -69,7 +71,7 @@ fn what_is_mounted_is_not_swept() {
     fs::create_dir(&precious).unwrap();
     fs::write(precious.join("file"), "x").unwrap();
     if let Err(error) = rustix::mount::mount_bind(&precious, &point) {
-        eprintln!("skipped: a bind mount needs CAP_SYS_ADMIN: {error}");
+        skip("what_is_mounted_is_not_swept", format!("a bind mount needs CAP_SYS_ADMIN: {error}"));
         return;
     }
     let host = host.restart();
