@@ -121,8 +121,11 @@ pub enum Error {
         /// The snapshot.
         key: String,
     },
-    /// Files were written to a snapshot that a layer is to be applied to.
-    #[error("cannot apply a layer to {key:?}: it holds files already; prepare a new snapshot")]
+    /// A snapshot was written to that is to consist of a layer and nothing else.
+    #[error(
+        "snapshot {key:?} holds files or was mounted writable, and the layer that is applied to it would replace \
+         what was written: copy what you need, remove it, and prepare a new snapshot for the layer"
+    )]
     Written {
         /// The snapshot.
         key: String,

@@ -9,7 +9,7 @@ use super::keyed::KeyedGuard;
 use super::record::{Record, SnapshotId};
 use super::{Error, Snapshotter};
 use crate::expose::mount::Mount;
-use crate::expose::plan::{BLOCK_NAME, UPPER_NAME, Writable};
+use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, Staging};
@@ -199,16 +199,11 @@ impl Snapshotter {
         Path::new(&mount.source).starts_with(&self.inner.texts.layers)
     }
 
-    /// Refuses a snapshot with files in it: a layer replaces what is there, and nothing may be lost.
+    /// Refuses a snapshot that was written to: a layer replaces what is there, and nothing may be lost.
     fn check_unwritten(&self, id: SnapshotId) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let record = ledger.read(|index| active_record(index, id).map(Arc::clone))?;
-        let written = match record.active()?.writable {
-            Writable::Extraction | Writable::Directory => ledger.directories.is_written(id)?,
-            // What a block holds is not known without mounting it.
-            Writable::Block => false,
-        };
-        if written { Err(Error::Written { key: record.key.clone() }) } else { Ok(()) }
+        ledger.directories.check_unwritten(&record)
     }
 }
 
