@@ -120,7 +120,7 @@ fn state(purpose: Purpose, profile: &Profile, chain: &Chain) -> State {
     let lower = Lower {
         flavour: Flavour::Template,
         layers: chain.layers.clone(),
-        overlay_options: profile.overlay_options.clone(),
+        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
     };
     match purpose {
         Purpose::View => State::View(lower),

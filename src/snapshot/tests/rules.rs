@@ -267,7 +267,7 @@ fn plans_do_not_change_with_the_settings() {
     let mut settings = super::host::settings(root.path());
     let profile = settings.profiles.get_mut(DIR).unwrap();
     profile.default_size = BLOCK_SIZE;
-    profile.overlay_options = vec!["metacopy=on".to_owned()];
+    profile.overlay_options = vec!["metacopy=on".parse().unwrap()];
     let (s, _) = crate::snapshot::Snapshotter::open(settings).unwrap();
     assert_eq!([s.mounts(DIR, "p").unwrap(), s.mounts(DIR, "v").unwrap()], given);
 }
