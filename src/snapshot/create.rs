@@ -10,7 +10,6 @@ use super::settings::Profile;
 use super::{Error, Labels, Snapshotter};
 use crate::expose::mount::Mount;
 use crate::expose::plan::{Flavour, Lower, Writable};
-use crate::layer::RootAttributes;
 use crate::store;
 
 /// What a new snapshot is for.
@@ -86,7 +85,8 @@ impl Snapshotter {
         };
         let state = state(purpose, profile, &chain);
         let record = Arc::new(Record::new(naming, state, SystemTime::now()));
-        let content = content(purpose, profile, &chain);
+        let content = Content::without_block(&record.state, &chain.root)
+            .unwrap_or(Content::Block(profile.default_size, &chain.root));
         let mounts = self.plan(&record)?;
         // The directory comes first: a crash before the record leaves one that nothing names, which
         // the next start sweeps.
@@ -125,17 +125,5 @@ fn state(purpose: Purpose, profile: &Profile, chain: &Chain) -> State {
     match purpose {
         Purpose::View => State::View(lower),
         Purpose::Active(writable) => State::Active(Active { lower, writable, layer: None }),
-    }
-}
-
-fn content<'a>(purpose: Purpose, profile: &Profile, chain: &'a Chain) -> Content<'a> {
-    const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
-    match (purpose, chain.layers.is_empty()) {
-        (Purpose::View, false) => Content::Record,
-        (Purpose::View, true) => Content::Upper(PLAIN),
-        (Purpose::Active(Writable::Block), _) => Content::Block(profile.default_size, &chain.root),
-        (Purpose::Active(Writable::Extraction | Writable::Directory), true) => Content::Upper(PLAIN),
-        (Purpose::Active(Writable::Extraction), false) => Content::UpperAndWork(PLAIN),
-        (Purpose::Active(Writable::Directory), false) => Content::UpperAndWork(&chain.root),
     }
 }
