@@ -22,8 +22,8 @@ enum Purpose {
 impl Snapshotter {
     /// Makes an active snapshot and returns its mounts.
     ///
-    /// With the label `containerd.io/snapshot.ref` it is made to extract a layer into, in a
-    /// directory; otherwise the profile says whether it writes to a block or to a directory.
+    /// One to extract a layer into, as its label or its key says, gets a directory; otherwise the
+    /// profile says whether it writes to a block or to a directory.
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::AlreadyExists`], [`Error::ParentNotFound`],
@@ -36,7 +36,7 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
         let writable = match self.profile(profile)?.default_size {
-            _ if is_extraction(&labels) => Writable::Extraction,
+            _ if is_extraction(key, &labels) => Writable::Extraction,
             0 => Writable::Directory,
             _ => Writable::Block,
         };
