@@ -47,16 +47,31 @@ impl Snapshotter {
         }
     }
 
-    /// The layer that a compressed blob is known to give.
+    /// The layer that a compressed blob is known to give, if its file is whole.
     #[must_use]
     pub fn layer_of_blob(&self, blob: &Digest) -> Option<LayerRecord> {
-        self.inner.ledger.read(|index| index.layer_of_blob(blob).map(|layer| LayerRecord::clone(layer)))
+        self.whole(self.inner.ledger.read(|index| index.layer_of_blob(blob).cloned()))
     }
 
-    /// The layer with this uncompressed digest.
+    /// The layer with this uncompressed digest, if its file is whole.
     #[must_use]
     pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<LayerRecord> {
-        self.inner.ledger.read(|index| index.layer_of_diff(diff_id).map(|layer| LayerRecord::clone(layer)))
+        self.whole(self.inner.ledger.read(|index| index.layer_of_diff(diff_id).cloned()))
+    }
+
+    /// A layer whose file is damaged counts as none, so that the next pull builds it again.
+    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<LayerRecord> {
+        layer.filter(|layer| self.is_whole(layer)).map(Arc::unwrap_or_clone)
+    }
+
+    fn is_whole(&self, layer: &LayerRecord) -> bool {
+        match self.inner.ledger.shelf.check(layer) {
+            Found::Whole => true,
+            Found::Broken { reason } => {
+                tracing::error!(layer = %layer.key, reason, "a layer's file is damaged: it is built again");
+                false
+            }
+        }
     }
 
     /// The uncompressed digest that the client announced for a snapshot, which need not be true.
@@ -128,8 +143,7 @@ impl Snapshotter {
                 let (key, found) = (key.clone(), layer.diff_id);
                 return Err(Error::KeyCollision { key, found, expected: *diff_id });
             }
-            if let Found::Broken { reason } = ledger.shelf.check(layer) {
-                tracing::error!(layer = %key, reason, "a layer's file is damaged: it is built again");
+            if !self.is_whole(layer) {
                 return Ok(Vec::new());
             }
             let mut changes = vec![Change::UpdateSnapshot(with_layer(index, claim, key)?)];
