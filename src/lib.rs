@@ -21,6 +21,9 @@ pub mod expose;
 pub mod image;
 pub mod layer;
 pub mod service;
+#[cfg(test)]
+#[path = "../tests/helpers/skipped.rs"]
+mod skipped;
 pub mod snapshot;
 pub mod store;
 pub mod sys;

@@ -146,7 +146,7 @@ struct History {
 
 fn open(root: &Path) -> (Snapshotter, RecoveryReport) {
     let profiles = PROFILES.map(|name| (name.to_owned(), Profile::default())).into();
-    Snapshotter::open(SnapshotSettings { root: root.to_owned(), profiles }).unwrap()
+    Snapshotter::open(SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }).unwrap()
 }
 
 fn diff_id(layer: u8) -> Digest {

@@ -59,6 +59,6 @@ fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),
         },
-        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
+        overlay_options: profile.overlay_options.clone(),
     }
 }

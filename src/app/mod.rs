@@ -31,11 +31,11 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
     let signals = signals::install()?;
     // Threads of a call that was given up may still write when this function returns, so only the
     // end of the process frees the root.
-    directory::claim_root(&settings.root)?.keep();
+    directory::claim_root(settings.root.as_path())?.keep();
     let socket = socket::listen(&settings.address).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        root = %settings.root.display(),
+        root = %settings.root,
         address = %settings.address.display(),
         profiles = %profile_names(&settings),
         "starting"

@@ -6,8 +6,9 @@
 //! 2. `Merged`: one value for each setting, with the place that it came from.
 //! 3. [`Settings`]: values that the daemon can rely on.
 //!
-//! `docs/operations.md` lists every setting for the operator. These types stop at the `app` room,
-//! which translates them into what the rooms below understand.
+//! `docs/operations.md` lists every setting for the operator. [`Settings`] stops at the `app` room,
+//! which translates it into what the rooms below understand. Checked values such as [`RootPath`] and
+//! [`OverlayOption`] go all the way, so that nobody below has to check them again.
 
 mod error;
 mod file;
@@ -27,7 +28,7 @@ pub use fragment::{Fragment, ProfileFragment, RawSize, Sourced};
 pub use log::{LogFormat, LogLevel, LogSettings, UnknownFormat, UnknownLevel};
 pub use merged::defaults;
 pub use overlay::{InvalidOverlayOption, OverlayOption};
-pub use path::UnusablePath;
+pub use path::{RootPath, UnusablePath};
 pub use profile::{InvalidProfileName, Profile, ProfileName};
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};

@@ -1,8 +1,10 @@
 //! Paths that the operator gives: what they may look like, and whether the daemon can work there.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -44,14 +46,51 @@ pub enum UnusablePath {
     NotASocket(PathBuf),
 }
 
-/// A directory for the daemon's data, existing or not. Its path goes into mount options.
-pub(super) fn root(text: &str) -> Result<PathBuf, UnusablePath> {
-    let path = absolute(text)?;
-    if text.contains(|c: char| c.is_whitespace() || c.is_control() || ",:\\{}\"'".contains(c)) {
-        return Err(UnusablePath::Characters(text.to_owned()));
+/// Path of the directory of the daemon's data, existing or not. It is absolute and can stand in
+/// mount options and in the templates of containerd's mount manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootPath(String);
+
+impl RootPath {
+    /// The path as text, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
-    writable_directory(&path)?;
-    Ok(path)
+
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl fmt::Display for RootPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RootPath {
+    type Err = UnusablePath;
+
+    /// # Errors
+    /// [`UnusablePath::NotAbsolute`] and [`UnusablePath::Characters`].
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = absolute(text)?;
+        // `overlayfs` parses commas, colons and backslashes, the mount manager braces.
+        if text.contains(|c: char| c.is_whitespace() || c.is_control() || ",:\\{}\"'".contains(c)) {
+            return Err(UnusablePath::Characters(text.to_owned()));
+        }
+        Ok(Self(path.to_string_lossy().into_owned()))
+    }
+}
+
+/// A directory in which the daemon can keep its data.
+pub(super) fn root(text: &str) -> Result<RootPath, UnusablePath> {
+    let root: RootPath = text.parse()?;
+    writable_directory(root.as_path())?;
+    Ok(root)
 }
 
 /// A path at which the daemon can listen.
@@ -120,10 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn a_root_is_written_in_one_way() {
+        for text in ["/a/b", "/a/b//", "/a/./b/", "//a/b"] {
+            assert_eq!(text.parse::<RootPath>().expect("usable").as_str(), "/a/b", "{text}");
+        }
+    }
+
+    #[test]
     fn what_could_be_made_is_usable_and_is_not_made() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let deep = directory.path().join("a/b/c");
-        assert_eq!(root(deep.to_str().expect("UTF-8")).expect("usable"), deep);
+        assert_eq!(root(deep.to_str().expect("UTF-8")).expect("usable").as_path(), deep);
         assert!(!directory.path().join("a").exists());
     }
 

@@ -7,14 +7,14 @@ use super::error::{Invalid, Problem};
 use super::fragment::Sourced;
 use super::log::LogSettings;
 use super::merged::{Merged, MergedProfile};
-use super::path;
+use super::path::{self, RootPath};
 use super::profile::{Profile, ProfileName, is_identifier};
 
 /// The settings of a daemon, all of them checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directory of the daemon's data, absolute. It may not exist yet, but could be made.
-    pub root: PathBuf,
+    /// Directory of the daemon's data. It may not exist yet, but could be made.
+    pub root: RootPath,
     /// Path of the socket to listen at, absolute.
     pub address: PathBuf,
     /// How containerd is reached.

@@ -7,23 +7,23 @@
 //! The file system has no backup superblock and keeps its checksum seed apart from its UUID
 //! (`metadata_csum_seed`), so a new UUID changes one block only. Its feature set is written out
 //! here, since a guest's kernel may be older than the host's e2fsprogs: Linux 4.4 mounts it.
-//!
-//! Format: `Documentation/filesystems/ext4` in the Linux source tree.
+
+mod ext4;
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{SeekFrom, XattrFlags, lsetxattr, seek};
+use rustix::fs::{SeekFrom, seek};
 
-use crate::error::{Classify, Kind, io_kind};
+use super::overlay;
+use crate::error::{Classify, Kind};
 use crate::layer::RootAttributes;
+use crate::store;
 use crate::store::unique::Unique;
 
 /// Block size of the file system, and the unit of a writable block's size, in bytes.
@@ -32,10 +32,8 @@ const BLOCK_SIZE: u64 = 4096;
 /// Mode of a writable block's file: only root reads what a container wrote.
 const FILE_MODE: u32 = 0o600;
 
-/// Mode of the overlay work directory, as the kernel and containerd expect it.
-const WORK_MODE: u32 = 0o711;
-
-/// Templates kept in memory; each is some hundred KiB. Nodes use one or two sizes.
+/// Templates kept in memory; each is some hundred KiB. Nodes use one or two sizes, and few images
+/// have a root directory of their own kind.
 const MAX_TEMPLATES: usize = 16;
 
 const FEATURES: &str = "none,has_journal,ext_attr,dir_index,sparse_super2,filetype,extent,64bit,flex_bg,\
@@ -46,16 +44,10 @@ const FEATURES: &str = "none,has_journal,ext_attr,dir_index,sparse_super2,filety
 const EXTENDED: &str =
     "num_backup_sb=0,nodiscard,lazy_itable_init=0,lazy_journal_init=1,assume_storage_prezeroed=1";
 
-/// Offset of the superblock in the file system, in bytes.
-const SUPERBLOCK: usize = 1024;
-/// Offset of `s_uuid` in the superblock.
-const UUID: usize = 0x68;
-/// Offset of `s_checksum` in the superblock: CRC-32C of all before it.
-const CHECKSUM: usize = 0x3fc;
-
 /// Makes writable blocks, and keeps the templates that they are made from.
 #[derive(Debug, Default)]
 pub struct BlockTemplates {
+    /// The one that was used last at the end.
     templates: Mutex<VecDeque<(Shape, Slot)>>,
 }
 
@@ -66,15 +58,8 @@ type Slot = Arc<Mutex<Option<Template>>>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file operation failed.
-    #[error("cannot {operation} {path}")]
-    Io {
-        /// What failed.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] store::Error),
     /// mkfs.ext4 cannot be started.
     #[error("cannot run mkfs.ext4: install e2fsprogs 1.47 or newer")]
     Start(#[source] io::Error),
@@ -99,7 +84,7 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Io { source, .. } => io_kind(source),
+            Self::File(error) => error.kind(),
             Self::Start(_) => Kind::FailedPrecondition,
             Self::Format { .. } | Self::NoSuperblock { .. } => Kind::Internal,
         }
@@ -133,7 +118,7 @@ impl BlockTemplates {
     /// Nothing is synchronised: what a container writes need not outlive the machine.
     ///
     /// # Errors
-    /// [`Error::Io`] where `path` exists or cannot be written, and what formatting reports the
+    /// [`Error::File`] where `path` exists or cannot be written, and what formatting reports the
     /// first time that a size is used.
     pub fn create(&self, path: &Path, size: u64, root: &RootAttributes, scratch: &Path) -> Result<(), Error> {
         let size = size.next_multiple_of(BLOCK_SIZE);
@@ -143,55 +128,48 @@ impl BlockTemplates {
             Some(template) => slot.insert(template),
             None => slot.insert(Template::format(size, root, scratch)?),
         };
-        template.write(path, size).map_err(|source| Error::Io {
-            operation: "write",
-            path: path.to_owned(),
-            source,
-        })
+        Ok(template.write(path, size).map_err(store::Error::io("write", path))?)
     }
 
     /// The place of a template; held locked while it is made, so that mkfs.ext4 runs once.
     fn slot(&self, shape: Shape) -> Slot {
         let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, slot)) = templates.iter().find(|(known, _)| *known == shape) {
-            return Arc::clone(slot);
-        }
-        if templates.len() == MAX_TEMPLATES {
+        let known = templates.iter().position(|(known, _)| *known == shape);
+        let used = known.and_then(|index| templates.remove(index));
+        if used.is_none() && templates.len() == MAX_TEMPLATES {
+            // The least recently used: images choose the attributes of `/`, and rare ones must not push
+            // out what all others share.
             templates.pop_front();
         }
-        let slot = Arc::default();
-        templates.push_back((shape, Arc::clone(&slot)));
+        let used = used.unwrap_or_else(|| (shape, Slot::default()));
+        let slot = Arc::clone(&used.1);
+        templates.push_back(used);
         slot
     }
 }
 
 impl Template {
     fn format(size: u64, root: &RootAttributes, scratch: &Path) -> Result<Self, Error> {
-        let directory = scratch.join(format!("mkfs-{}", unique(scratch)?));
+        let unique = Unique::new().map_err(store::Error::io("name a directory in", scratch))?;
+        let directory = scratch.join(format!("mkfs-{unique}"));
         let result = Self::format_in(&directory, size, root);
         let removed = fs::remove_dir_all(&directory);
         let template = result?;
-        removed.map_err(|source| Error::Io { operation: "remove", path: directory, source })?;
+        removed.map_err(store::Error::io("remove", &directory))?;
         Ok(template)
     }
 
     fn format_in(directory: &Path, size: u64, root: &RootAttributes) -> Result<Self, Error> {
-        let at = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { operation, path, source }
-        };
         let (content, image) = (directory.join("content"), directory.join("image"));
-        let (upper, work) = (content.join("upper"), content.join("work"));
-        fs::create_dir_all(&upper).map_err(at("create", &upper))?;
-        fs::create_dir(&work).map_err(at("create", &work))?;
-        set_mode(&work, WORK_MODE).map_err(at("set the mode of", &work))?;
-        apply(&upper, root).map_err(at("set owner, mode and attributes of", &upper))?;
-        let file = File::create_new(&image).map_err(at("create", &image))?;
-        file.set_len(size).map_err(at("set the size of", &image))?;
+        fs::create_dir_all(&content).map_err(store::Error::io("create", &content))?;
+        overlay::create_upper(&content.join("upper"), &without_oversized(root))?;
+        overlay::create_work(&content.join("work"))?;
+        let file = File::create_new(&image).map_err(store::Error::io("create", &image))?;
+        file.set_len(size).map_err(store::Error::io("set the size of", &image))?;
         make_file_system(&content, &image, size)?;
-        let runs = written_runs(&file, size).map_err(at("read", &image))?;
+        let runs = written_runs(&file, size).map_err(store::Error::io("read", &image))?;
         match runs.first() {
-            Some((0, first)) if first.len() >= SUPERBLOCK + CHECKSUM + 4 => Ok(Self { runs }),
+            Some((0, first)) if first.len() >= ext4::SUPERBLOCK_END => Ok(Self { runs }),
             _ => Err(Error::NoSuperblock { size }),
         }
     }
@@ -201,7 +179,11 @@ impl Template {
         file.set_len(size)?;
         for (offset, bytes) in &self.runs {
             match *offset {
-                0 => file.write_all_at(&with_uuid(bytes.clone(), Unique::new()?), 0)?,
+                0 => {
+                    let mut first = bytes.clone();
+                    ext4::set_uuid(&mut first, Unique::new()?);
+                    file.write_all_at(&first, 0)?;
+                }
                 offset => file.write_all_at(bytes, offset)?,
             }
         }
@@ -209,12 +191,22 @@ impl Template {
     }
 }
 
-fn unique(scratch: &Path) -> Result<Unique, Error> {
-    Unique::new().map_err(|source| Error::Io {
-        operation: "name a directory in",
-        path: scratch.to_owned(),
-        source,
-    })
+/// Whether the writable block `path` was ever mounted writable, by this host or by a guest.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn was_mounted(path: &Path) -> Result<bool, store::Error> {
+    File::open(path).and_then(|file| ext4::was_mounted(&file)).map_err(store::Error::io("read", path))
+}
+
+/// The attributes of `/` that mkfs.ext4 can copy; it fails on the first that it has no room for.
+fn without_oversized(root: &RootAttributes) -> RootAttributes {
+    let mut root = root.clone();
+    for name in ext4::take_oversized(&mut root.xattrs) {
+        let name = name.escape_ascii();
+        tracing::warn!(%name, "an attribute of / is left out: it does not fit into a writable block");
+    }
+    root
 }
 
 fn make_file_system(content: &Path, image: &Path, size: u64) -> Result<(), Error> {
@@ -230,21 +222,6 @@ fn make_file_system(content: &Path, image: &Path, size: u64) -> Result<(), Error
     }
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::Format { size, status: output.status, stderr })
-}
-
-/// Sets owner, mode and extended attributes of a directory. The owner comes first, because
-/// changing it clears setuid and setgid.
-fn apply(path: &Path, root: &RootAttributes) -> io::Result<()> {
-    chown(path, Some(root.uid), Some(root.gid))?;
-    set_mode(path, root.mode.into())?;
-    for (name, value) in &root.xattrs {
-        lsetxattr(path, OsStr::from_bytes(name), value, XattrFlags::empty())?;
-    }
-    Ok(())
-}
-
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// The blocks of a sparse file that are not zero, neighbours joined.
@@ -275,15 +252,4 @@ fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         Err(rustix::io::Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The first run of a template with a UUID of its own in the superblock.
-fn with_uuid(mut first: Vec<u8>, unique: Unique) -> Vec<u8> {
-    let superblock = &mut first[SUPERBLOCK..];
-    superblock[UUID..UUID + 16]
-        .copy_from_slice(uuid::Builder::from_random_bytes(unique.to_bytes()).as_uuid().as_bytes());
-    // ext4 keeps the CRC register as it stands; the crc32c crate inverts it at the end.
-    let checksum = !crc32c::crc32c(&superblock[..CHECKSUM]);
-    superblock[CHECKSUM..CHECKSUM + 4].copy_from_slice(&checksum.to_le_bytes());
-    first
 }

@@ -2,8 +2,10 @@
 //!
 //! * [`mount`]: one entry of a plan.
 //! * [`plan`]: the entries that a snapshot gets, as a pure function of its record.
-//! * [`block`]: the ext4 file that a snapshot writes to.
+//! * [`overlay`]: the directories that a snapshot writes to.
+//! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
 
 pub mod block;
 pub mod mount;
+pub mod overlay;
 pub mod plan;

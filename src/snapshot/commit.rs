@@ -18,7 +18,8 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::AlreadyExists`] for `name`, [`Error::NotFound`] for `key`, [`Error::NotActive`],
     /// [`Error::ParentChange`], [`Error::ParentNotFound`], [`Error::RebaseOntoUncommitted`];
-    /// [`Error::NotExtracted`] if no layer was applied: then the snapshot stays as it is.
+    /// [`Error::NotExtracted`] if no layer was applied, and [`Error::Written`] if something was
+    /// written besides: then the snapshot stays as it is.
     pub fn commit(
         &self,
         profile: &str,
@@ -40,6 +41,8 @@ impl Snapshotter {
             let parent = record.parent_at_commit(parent)?;
             check_parent(index, record, parent.as_deref())?;
             let layer = active.layer.clone().ok_or_else(|| Error::NotExtracted { key: key.to_owned() })?;
+            // What is deleted below must hold nothing that somebody wrote beside the layer.
+            ledger.directories.check_unwritten(record)?;
             let usage = ledger.shelf.usage(&layer)?.into();
             let record = record.commit(name, parent, labels, Committed { layer, usage }, SystemTime::now());
             committed_id = Some(record.id);

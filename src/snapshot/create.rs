@@ -10,7 +10,6 @@ use super::settings::Profile;
 use super::{Error, Labels, Snapshotter};
 use crate::expose::mount::Mount;
 use crate::expose::plan::{Flavour, Lower, Writable};
-use crate::layer::RootAttributes;
 use crate::store;
 
 /// What a new snapshot is for.
@@ -23,8 +22,8 @@ enum Purpose {
 impl Snapshotter {
     /// Makes an active snapshot and returns its mounts.
     ///
-    /// With the label `containerd.io/snapshot.ref` it is made to extract a layer into, in a
-    /// directory; otherwise the profile says whether it writes to a block or to a directory.
+    /// One to extract a layer into, as its label or its key says, gets a directory; otherwise the
+    /// profile says whether it writes to a block or to a directory.
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::AlreadyExists`], [`Error::ParentNotFound`],
@@ -37,7 +36,7 @@ impl Snapshotter {
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
         let writable = match self.profile(profile)?.default_size {
-            _ if is_extraction(&labels) => Writable::Extraction,
+            _ if is_extraction(key, &labels) => Writable::Extraction,
             0 => Writable::Directory,
             _ => Writable::Block,
         };
@@ -86,7 +85,8 @@ impl Snapshotter {
         };
         let state = state(purpose, profile, &chain);
         let record = Arc::new(Record::new(naming, state, SystemTime::now()));
-        let content = content(purpose, profile, &chain);
+        let content = Content::without_block(&record.state, &chain.root)
+            .unwrap_or(Content::Block(profile.default_size, &chain.root));
         let mounts = self.plan(&record)?;
         // The directory comes first: a crash before the record leaves one that nothing names, which
         // the next start sweeps.
@@ -120,22 +120,10 @@ fn state(purpose: Purpose, profile: &Profile, chain: &Chain) -> State {
     let lower = Lower {
         flavour: Flavour::Template,
         layers: chain.layers.clone(),
-        overlay_options: profile.overlay_options.clone(),
+        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
     };
     match purpose {
         Purpose::View => State::View(lower),
         Purpose::Active(writable) => State::Active(Active { lower, writable, layer: None }),
-    }
-}
-
-fn content<'a>(purpose: Purpose, profile: &Profile, chain: &'a Chain) -> Content<'a> {
-    const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
-    match (purpose, chain.layers.is_empty()) {
-        (Purpose::View, false) => Content::Record,
-        (Purpose::View, true) => Content::Upper(PLAIN),
-        (Purpose::Active(Writable::Block), _) => Content::Block(profile.default_size, &chain.root),
-        (Purpose::Active(Writable::Extraction | Writable::Directory), true) => Content::Upper(PLAIN),
-        (Purpose::Active(Writable::Extraction), false) => Content::UpperAndWork(PLAIN),
-        (Purpose::Active(Writable::Directory), false) => Content::UpperAndWork(&chain.root),
     }
 }

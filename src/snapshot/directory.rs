@@ -1,14 +1,11 @@
 //! What lies on disk for a snapshot: `ROOT/snapshots/ID`.
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::XattrFlags;
-
-use super::record::{Record, SnapshotId};
-use crate::expose::block::BlockTemplates;
+use super::record::{Active, Record, SnapshotId, State};
+use crate::expose::block::{self, BlockTemplates};
+use crate::expose::overlay;
 use crate::expose::plan::{BLOCK_NAME, UPPER_NAME, WORK_NAME, Writable};
 use crate::layer::RootAttributes;
 use crate::store::Error;
@@ -21,9 +18,6 @@ const RECORD_NAME: &str = "snapshot.json";
 /// What an active snapshot has beyond its record; nothing of it is needed once it is committed.
 pub(super) const WRITABLE_NAMES: [&str; 3] = [UPPER_NAME, WORK_NAME, BLOCK_NAME];
 
-/// The mode that containerd's own snapshotters give overlay's work directory.
-const WORK_MODE: u32 = 0o711;
-
 /// The directories of all snapshots.
 #[derive(Debug)]
 pub(super) struct Directories {
@@ -31,7 +25,7 @@ pub(super) struct Directories {
     templates: BlockTemplates,
 }
 
-/// What is to be made for a new snapshot.
+/// What lies in the directory of a new snapshot.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content<'a> {
     /// Nothing but the record.
@@ -42,6 +36,23 @@ pub(super) enum Content<'a> {
     UpperAndWork(&'a RootAttributes),
     /// A writable block of this many bytes.
     Block(u64, &'a RootAttributes),
+}
+
+impl<'a> Content<'a> {
+    /// What a snapshot in this state starts with, on layers that give `/` these attributes. None if
+    /// it writes to a block, whose size the state does not hold.
+    pub(super) fn without_block(state: &State, root: &'a RootAttributes) -> Option<Self> {
+        const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
+        match state {
+            State::Committed(_) => Some(Self::Record),
+            State::View(lower) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
+            State::View(_) => Some(Self::Record),
+            State::Active(Active { writable: Writable::Block, .. }) => None,
+            State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
+            State::Active(Active { writable: Writable::Extraction, .. }) => Some(Self::UpperAndWork(PLAIN)),
+            State::Active(Active { writable: Writable::Directory, .. }) => Some(Self::UpperAndWork(root)),
+        }
+    }
 }
 
 impl Directories {
@@ -69,10 +80,10 @@ impl Directories {
         let directory = scratch.path();
         match content {
             Content::Record => {}
-            Content::Upper(root) => make_upper(&directory.join(UPPER_NAME), root)?,
+            Content::Upper(root) => overlay::create_upper(&directory.join(UPPER_NAME), root)?,
             Content::UpperAndWork(root) => {
-                make_upper(&directory.join(UPPER_NAME), root)?;
-                make_directory(&directory.join(WORK_NAME), WORK_MODE)?;
+                overlay::create_upper(&directory.join(UPPER_NAME), root)?;
+                overlay::create_work(&directory.join(WORK_NAME))?;
             }
             Content::Block(size, root) => {
                 self.templates.create(&directory.join(BLOCK_NAME), size, root, directory)?;
@@ -92,11 +103,19 @@ impl Directories {
         sidecar::read(&self.of(id).join(RECORD_NAME))
     }
 
-    /// Whether files were written to the upper directory of an active snapshot.
-    pub(super) fn is_written(&self, id: SnapshotId) -> Result<bool, Error> {
-        let upper = self.of(id).join(UPPER_NAME);
-        let first = fs::read_dir(&upper).and_then(|mut entries| entries.next().transpose());
-        first.map(|entry| entry.is_some()).map_err(Error::io("read", &upper))
+    /// Refuses an active snapshot that somebody wrote to. Two or three system calls, however much
+    /// was written. What is not there was not written.
+    pub(super) fn check_unwritten(&self, record: &Record) -> Result<(), super::Error> {
+        let directory = self.of(record.id);
+        let written = match record.active()?.writable {
+            Writable::Extraction | Writable::Directory => has_entries(&directory.join(UPPER_NAME)),
+            Writable::Block => block::was_mounted(&directory.join(BLOCK_NAME)),
+        };
+        match written {
+            Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            Ok(false) | Err(_) => Ok(()),
+        }
     }
 
     /// Space that the files of an active snapshot take.
@@ -112,38 +131,7 @@ impl Directories {
     }
 }
 
-/// Makes a directory with exactly this mode, whatever the umask.
-fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
-    DirBuilder::new().mode(0o700).create(path).map_err(Error::io("create", path))?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
-}
-
-/// Makes the directory whose attributes overlay shows as those of `/`.
-fn make_upper(path: &Path, root: &RootAttributes) -> Result<(), Error> {
-    make_directory(path, 0o700)?;
-    let directory = File::open(path).map_err(Error::io("open", path))?;
-    let made = directory.metadata().map_err(Error::io("look at", path))?;
-    if (made.uid(), made.gid()) != (root.uid, root.gid) {
-        fchown(&directory, Some(root.uid), Some(root.gid)).map_err(Error::io("change the owner of", path))?;
-    }
-    for (name, value) in &root.xattrs {
-        set_xattr(&directory, path, name, value)?;
-    }
-    // Last, because a change of owner clears setuid and setgid.
-    let mode = Permissions::from_mode(u32::from(root.mode) & 0o7777);
-    directory.set_permissions(mode).map_err(Error::io("change the mode of", path))
-}
-
-/// Sets an attribute, or says in the log that the file system under the root directory cannot hold it.
-fn set_xattr(directory: &File, path: &Path, name: &[u8], value: &[u8]) -> Result<(), Error> {
-    match rustix::fs::fsetxattr(directory, name, value, XattrFlags::empty()) {
-        Err(rustix::io::Errno::OPNOTSUPP) => {
-            let name = String::from_utf8_lossy(name);
-            tracing::warn!(path = %path.display(), %name, "the file system does not hold this attribute of /");
-            Ok(())
-        }
-        result => {
-            result.map_err(|errno| Error::io("set an extended attribute of", path)(io::Error::from(errno)))
-        }
-    }
+fn has_entries(directory: &Path) -> Result<bool, Error> {
+    let first = fs::read_dir(directory).and_then(|mut entries| entries.next().transpose());
+    first.map(|entry| entry.is_some()).map_err(Error::io("read", directory))
 }

@@ -1,7 +1,5 @@
 //! Why a snapshot operation is refused or fails.
 
-use std::path::PathBuf;
-
 use super::Kind;
 use crate::error::{self, Classify};
 use crate::expose::block;
@@ -12,24 +10,6 @@ use crate::store;
 /// Why a snapshot operation is refused or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The root directory cannot be used in mount options.
-    #[error("the root directory {} cannot be used: {reason}; choose another --root", path.display())]
-    Root {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// An overlay option cannot be used.
-    #[error("overlay option {option:?} of profile {profile:?} cannot be used: {reason}; remove it")]
-    OverlayOption {
-        /// Its profile.
-        profile: String,
-        /// The option.
-        option: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
     /// No profile has the name that the request calls the snapshotter by.
     #[error(
         "there is no profile {profile:?}, only {configured:?}: \
@@ -121,8 +101,11 @@ pub enum Error {
         /// The snapshot.
         key: String,
     },
-    /// Files were written to a snapshot that a layer is to be applied to.
-    #[error("cannot apply a layer to {key:?}: it holds files already; prepare a new snapshot")]
+    /// A snapshot was written to that is to consist of a layer and nothing else.
+    #[error(
+        "snapshot {key:?} holds files or was mounted writable, and the layer that is applied to it would replace \
+         what was written: copy what you need, remove it, and prepare a new snapshot for the layer"
+    )]
     Written {
         /// The snapshot.
         key: String,
@@ -187,9 +170,7 @@ impl Classify for Error {
     fn kind(&self) -> error::Kind {
         use error::Kind;
         match self {
-            Self::Root { .. }
-            | Self::OverlayOption { .. }
-            | Self::UnknownProfile { .. }
+            Self::UnknownProfile { .. }
             | Self::EmptyKey
             | Self::ParentNotCommitted { .. }
             | Self::ParentChange { .. }

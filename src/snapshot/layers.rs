@@ -9,7 +9,7 @@ use super::keyed::KeyedGuard;
 use super::record::{Record, SnapshotId};
 use super::{Error, Snapshotter};
 use crate::expose::mount::Mount;
-use crate::expose::plan::{BLOCK_NAME, UPPER_NAME, Writable};
+use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, Staging};
@@ -47,16 +47,31 @@ impl Snapshotter {
         }
     }
 
-    /// The layer that a compressed blob is known to give.
+    /// The layer that a compressed blob is known to give, if its file is whole.
     #[must_use]
     pub fn layer_of_blob(&self, blob: &Digest) -> Option<LayerRecord> {
-        self.inner.ledger.read(|index| index.layer_of_blob(blob).map(|layer| LayerRecord::clone(layer)))
+        self.whole(self.inner.ledger.read(|index| index.layer_of_blob(blob).cloned()))
     }
 
-    /// The layer with this uncompressed digest.
+    /// The layer with this uncompressed digest, if its file is whole.
     #[must_use]
     pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<LayerRecord> {
-        self.inner.ledger.read(|index| index.layer_of_diff(diff_id).map(|layer| LayerRecord::clone(layer)))
+        self.whole(self.inner.ledger.read(|index| index.layer_of_diff(diff_id).cloned()))
+    }
+
+    /// A layer whose file is damaged counts as none, so that the next pull builds it again.
+    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<LayerRecord> {
+        layer.filter(|layer| self.is_whole(layer)).map(Arc::unwrap_or_clone)
+    }
+
+    fn is_whole(&self, layer: &LayerRecord) -> bool {
+        match self.inner.ledger.shelf.check(layer) {
+            Found::Whole => true,
+            Found::Broken { reason } => {
+                tracing::error!(layer = %layer.key, reason, "a layer's file is damaged: it is built again");
+                false
+            }
+        }
     }
 
     /// The uncompressed digest that the client announced for a snapshot, which need not be true.
@@ -128,8 +143,7 @@ impl Snapshotter {
                 let (key, found) = (key.clone(), layer.diff_id);
                 return Err(Error::KeyCollision { key, found, expected: *diff_id });
             }
-            if let Found::Broken { reason } = ledger.shelf.check(layer) {
-                tracing::error!(layer = %key, reason, "a layer's file is damaged: it is built again");
+            if !self.is_whole(layer) {
                 return Ok(Vec::new());
             }
             let mut changes = vec![Change::UpdateSnapshot(with_layer(index, claim, key)?)];
@@ -199,16 +213,11 @@ impl Snapshotter {
         Path::new(&mount.source).starts_with(&self.inner.texts.layers)
     }
 
-    /// Refuses a snapshot with files in it: a layer replaces what is there, and nothing may be lost.
+    /// Refuses a snapshot that was written to: a layer replaces what is there, and nothing may be lost.
     fn check_unwritten(&self, id: SnapshotId) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let record = ledger.read(|index| active_record(index, id).map(Arc::clone))?;
-        let written = match record.active()?.writable {
-            Writable::Extraction | Writable::Directory => ledger.directories.is_written(id)?,
-            // What a block holds is not known without mounting it.
-            Writable::Block => false,
-        };
-        if written { Err(Error::Written { key: record.key.clone() }) } else { Ok(()) }
+        ledger.directories.check_unwritten(&record)
     }
 }
 

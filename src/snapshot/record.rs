@@ -183,7 +183,17 @@ impl Record {
     }
 }
 
-/// Whether a snapshot with these labels is made to extract a layer into.
-pub(super) fn is_extraction(labels: &Labels) -> bool {
-    labels.get(EXTRACTION_LABEL).is_some_and(|name| !name.is_empty())
+/// Whether a snapshot with this key and these labels is made to extract a layer into.
+///
+/// containerd's unpacker says so by a label. Its classic client (`Image.Unpack`, `pkg/rootfs`) sets
+/// no label, and only its key tells: `extract-UNIQUE CHAINID` (`snapshots.UnpackKeyFormat`), which
+/// arrives as `NAMESPACE/NUMBER/extract-UNIQUE CHAINID`. The key decides nothing but the plan.
+pub(super) fn is_extraction(key: &str, labels: &Labels) -> bool {
+    labels.get(EXTRACTION_LABEL).is_some_and(|name| !name.is_empty()) || is_unpack_key(key)
+}
+
+fn is_unpack_key(key: &str) -> bool {
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    let parts = name.strip_prefix("extract-").and_then(|rest| rest.split_once(' '));
+    parts.is_some_and(|(_, chain_id)| chain_id.parse::<Digest>().is_ok())
 }

@@ -1,9 +1,12 @@
 //! From what a stop or a crash left to a consistent start.
 //!
 //! Every operation puts a directory in place before the record that names it, and takes the record
-//! away before the directory. So after a crash there may be directories without a record, which are
-//! swept, but no record without its directory. Where the latter is found all the same, someone else
-//! deleted something, and it is reported.
+//! away before the directory. So after a kill there may be directories without a record, which are
+//! swept, but no record without its directory.
+//!
+//! After a power cut there may be: layers are synced, but the place of a snapshot's directory is
+//! not, since that would cost every Prepare more than all else that it does. Such a directory is made
+//! again as it was when the snapshot was new, and reported: what was written to it is lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -11,7 +14,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::directory::{Directories, WRITABLE_NAMES};
+use super::directory::{Content, Directories, WRITABLE_NAMES};
 use super::index::{Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
@@ -31,8 +34,8 @@ const UNREADABLE_NAME: &str = "unreadable";
 /// What was found and done at a start.
 #[derive(Debug, Default)]
 pub struct RecoveryReport {
-    /// Whether the records were collected from disk because there was no usable database. Also true
-    /// at the first start, when there is nothing to collect.
+    /// Whether the records were collected from disk because there was no usable database. Not so at
+    /// the first start, when there is nothing to collect.
     pub rebuilt: bool,
     /// Where the unusable database is now.
     pub set_aside: Option<PathBuf>,
@@ -57,6 +60,8 @@ pub enum Missing {
         key: String,
         /// What it is.
         kind: Kind,
+        /// Whether it was made again, without what was written to it. A writable block is not.
+        remade: bool,
     },
     /// The parent of a snapshot.
     Parent {
@@ -92,7 +97,7 @@ pub(super) fn recover(root: &Path, database: Box<dyn Medium>) -> Result<Recovere
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
     let trash = Trash::start(staging.clone())?;
     let ledger = Ledger::new(index, store, directories, shelf, trash);
-    report_missing(&ledger, &mut report);
+    report_missing(&ledger, &staging, &mut report);
     drop_unusable_layers(&ledger, &mut report)?;
     sweep(&ledger, &staging, &mut report)?;
     report.log();
@@ -135,7 +140,6 @@ fn rebuild(
     shelf: &Shelf,
     report: &mut RecoveryReport,
 ) -> Result<(Store, Index), Error> {
-    report.rebuilt = true;
     report.set_aside = blank.set_aside().map(Path::to_owned);
     let layers = collect_layers(shelf)?;
     let snapshots = collect_snapshots(root, directories, report)?;
@@ -144,6 +148,7 @@ fn rebuild(
         .map(|record| Change::AddSnapshot(record.clone().into()))
         .chain(layers.iter().map(|record| Change::AddLayer(record.clone().into())))
         .collect();
+    report.rebuilt = report.set_aside.is_some() || !changes.is_empty() || !report.unreadable.is_empty();
     // The index first: it would refuse two snapshots of one name, which collecting must not leave.
     let index = Index::new(snapshots, layers).unwrap_or_default();
     let store = blank.initialise(&batch(&changes)?)?;
@@ -210,9 +215,8 @@ fn keep_unreadable(root: &Path, path: &Path, reason: &str, report: &mut Recovery
     Ok(())
 }
 
-/// Notes what records name and is not there. A committed snapshot consists of its layer and its
-/// record, so its directory is made again.
-fn report_missing(ledger: &Ledger, report: &mut RecoveryReport) {
+/// Notes what records name and is not there, and makes the directories again that can be.
+fn report_missing(ledger: &Ledger, staging: &StagingArea, report: &mut RecoveryReport) {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     for record in records {
         let (profile, key) = (record.profile.clone(), record.key.clone());
@@ -222,18 +226,22 @@ fn report_missing(ledger: &Ledger, report: &mut RecoveryReport) {
             let (profile, key) = (profile.clone(), key.clone());
             report.missing.push(Missing::Parent { profile, key, parent: parent.clone() });
         }
-        let directory = ledger.directories.of(record.id);
-        if directory.exists() {
-            continue;
-        }
-        report.missing.push(Missing::Directory { profile, key, kind: record.kind() });
-        if record.committed().is_some()
-            && let Err(error) =
-                make_directory(&directory).and_then(|_| Ok(ledger.directories.write_record(&record)?))
-        {
-            tracing::warn!(%error, "the directory of a committed snapshot cannot be made again");
+        if !ledger.directories.of(record.id).exists() {
+            let remade = remake(ledger, staging, &record);
+            report.missing.push(Missing::Directory { profile, key, kind: record.kind(), remade });
         }
     }
+}
+
+/// Makes the directory of a snapshot as it was when the snapshot was new, if its record says enough.
+fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
+    // A chain that is broken cannot be mounted, so there it does not matter how `/` would look.
+    let chain = ledger.read(|index| index.chain(&record.profile, record.parent.as_deref()));
+    let root = chain.unwrap_or_default().root;
+    let Some(content) = Content::without_block(&record.state, &root) else { return false };
+    let made = ledger.directories.build(record, content, staging);
+    let placed = made.and_then(|made| Ok(made.publish(&ledger.directories.of(record.id))?));
+    placed.inspect_err(|error| tracing::warn!(%error, "a snapshot directory cannot be made again")).is_ok()
 }
 
 /// Removes the records of layers that no snapshot names or whose file is damaged. The latter come

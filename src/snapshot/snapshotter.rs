@@ -8,7 +8,7 @@ use super::keyed::KeyedLocks;
 use super::ledger::Ledger;
 use super::record::{Record, SnapshotId, State};
 use super::recovery::{self, RecoveryReport};
-use super::settings::{Profile, SnapshotSettings, root_text};
+use super::settings::{Profile, SnapshotSettings};
 use super::{Error, Info, LabelChange, Usage};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
@@ -49,10 +49,9 @@ impl Snapshotter {
     /// Opens or makes what lies below the root directory, and repairs what a crash left there.
     ///
     /// # Errors
-    /// If a setting cannot be used, another process uses the root, a later release wrote it, or the
-    /// disk fails. Damage is no error: it is repaired and reported.
+    /// If another process uses the root, a later release wrote it, or the disk fails. Damage is no error: it is repaired and reported.
     pub fn open(settings: SnapshotSettings) -> Result<(Self, RecoveryReport), Error> {
-        let database = Box::new(FileMedium(settings.root.join(recovery::DATABASE_NAME)));
+        let database = Box::new(FileMedium(settings.root.as_path().join(recovery::DATABASE_NAME)));
         Self::open_on(settings, database)
     }
 
@@ -61,10 +60,9 @@ impl Snapshotter {
         settings: SnapshotSettings,
         database: Box<dyn Medium>,
     ) -> Result<(Self, RecoveryReport), Error> {
-        settings.validate()?;
-        let root = root_text(&settings.root)?;
+        let root = settings.root.as_str();
         let texts = PlaceTexts { snapshots: format!("{root}/snapshots"), layers: format!("{root}/layers") };
-        let recovered = recovery::recover(&settings.root, database)?;
+        let recovered = recovery::recover(settings.root.as_path(), database)?;
         let inner = Inner {
             texts,
             ledger: recovered.ledger,

@@ -3,16 +3,21 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../helpers/skipped.rs"]
+mod skipped;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nexuserofs::expose::block::BlockTemplates;
+use nexuserofs::expose::block::{BlockTemplates, was_mounted};
 use nexuserofs::layer::RootAttributes;
 use rustix::fs::lgetxattr;
 use tempfile::TempDir;
+
+use crate::skipped::skip;
 
 const MIB: u64 = 1 << 20;
 
@@ -103,20 +108,104 @@ fn the_kernel_shows_the_root_of_the_image_in_upper() {
     ]);
     let root = RootAttributes { mode: 0o1777, uid: 70_000, gid: 5, xattrs };
     if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED the_kernel_shows_the_root_of_the_image_in_upper: needs root");
+        skip("the_kernel_shows_the_root_of_the_image_in_upper", "needs root");
         return;
     }
     let path = create(&BlockTemplates::new(), directory.path(), "block", 64 * MIB, &root);
-    let target = directory.path().join("mounted");
-    fs::create_dir(&target).unwrap();
-    let mounted = Command::new("mount").args(["-o", "loop"]).args([&path, &target]).output().unwrap();
-    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
-    let seen = observe(&target);
-    assert!(run("umount", &[], &target).status.success());
-    let (upper, origin, kept, work_mode) = seen;
+    let (upper, origin, kept, work_mode) = mounted(&path, "loop", observe);
     assert_eq!((upper.mode() & 0o7777, upper.uid(), upper.gid()), (0o1777, 70_000, 5));
     assert_eq!((origin, kept), (b"image".to_vec(), vec![0, 255]));
     assert_eq!(work_mode, 0o711);
+}
+
+/// Mounts a block beside itself for as long as `look` takes.
+fn mounted<T>(block: &Path, options: &str, look: impl FnOnce(&Path) -> T) -> T {
+    let target = block.with_extension("mounted");
+    fs::create_dir(&target).unwrap();
+    let output = Command::new("mount").args(["-o", options]).args([block, &target]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen = look(&target);
+    assert!(run("umount", &[], &target).status.success());
+    fs::remove_dir(target).unwrap();
+    seen
+}
+
+#[test]
+fn a_writable_mount_leaves_a_trace_at_once_and_a_read_only_one_leaves_none() {
+    if !rustix::process::geteuid().is_root() {
+        skip("a_writable_mount_leaves_a_trace_at_once_and_a_read_only_one_leaves_none", "needs root");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path =
+        create(&BlockTemplates::new(), directory.path(), "block", 64 * MIB, &RootAttributes::default());
+    assert!(!was_mounted(&path).unwrap());
+    mounted(&path, "loop,ro", |_| ());
+    assert!(!was_mounted(&path).unwrap());
+    assert!(mounted(&path, "loop", |_| was_mounted(&path).unwrap()), "while it is mounted");
+    assert!(was_mounted(&path).unwrap());
+}
+
+#[test]
+fn a_mount_count_or_a_mount_time_is_a_trace() {
+    let (templates, directory) = (BlockTemplates::new(), TempDir::new().unwrap());
+    let path = create(&templates, directory.path(), "count", 64 * MIB, &RootAttributes::default());
+    assert!(run("tune2fs", &["-C", "256"], &path).status.success());
+    assert!(was_mounted(&path).unwrap());
+    let path = create(&templates, directory.path(), "time", 64 * MIB, &RootAttributes::default());
+    assert!(run("debugfs", &["-w", "-R", "set_super_value mtime 256"], &path).status.success());
+    assert_eq!(superblock_field(&path, "Mount count:"), "0");
+    assert!(was_mounted(&path).unwrap());
+}
+
+/// What mkfs.ext4 chose at random: the same for all blocks of one template.
+fn template_of(path: &Path) -> String {
+    superblock_field(path, "Directory Hash Seed:")
+}
+
+#[test]
+fn a_template_in_use_outlives_many_that_are_used_once() {
+    let (templates, directory) = (BlockTemplates::new(), TempDir::new().unwrap());
+    let block = |name: &str, mode| {
+        let root = RootAttributes { mode, ..RootAttributes::default() };
+        template_of(&create(&templates, directory.path(), name, 16 * MIB, &root))
+    };
+    let common = block("first", 0o755);
+    for rare in 0..20 {
+        block(&format!("rare {rare}"), 0o700 + rare);
+        assert_eq!(block(&format!("common {rare}"), 0o755), common, "after {rare}");
+    }
+    assert_ne!(block("rare", 0o700), common);
+}
+
+/// Directories on file systems that hold attributes of different sizes.
+fn hosts() -> Vec<TempDir> {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    if let Err(error) = &memory {
+        skip("attributes_that_ext4_cannot_hold_are_left_out", format!("tmpfs only: {error}"));
+    }
+    memory.into_iter().chain([TempDir::new().unwrap()]).collect()
+}
+
+#[test]
+fn attributes_that_ext4_cannot_hold_are_left_out() {
+    let attribute = |name: &str, bytes| (name.as_bytes().to_vec(), vec![b'v'; bytes]);
+    for directory in hosts() {
+        let many = (0..200).map(|number| attribute(&format!("user.{number:03}"), 60));
+        let large = [attribute("user.big", 60 << 10), attribute("user.small", 10)];
+        for (name, xattrs) in [("large", large.into()), ("many", many.collect::<BTreeMap<_, _>>())] {
+            let root = RootAttributes { xattrs, ..RootAttributes::default() };
+            let path = create(&BlockTemplates::new(), directory.path(), name, 64 * MIB, &root);
+            let check = run("e2fsck", &["-f", "-n"], &path);
+            assert!(check.status.success(), "{name}: {}", String::from_utf8_lossy(&check.stdout));
+            let listed = run("debugfs", &["-R", "ea_list upper"], &path);
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            let kept = listed.matches("user.").count();
+            assert!(!listed.contains("user.big"), "{listed}");
+            assert_eq!(listed.contains("user.small"), name == "large", "{listed}");
+            assert_eq!(kept > 40, name == "many", "{kept} of {}", directory.path().display());
+        }
+    }
 }
 
 fn observe(mounted: &Path) -> (fs::Metadata, Vec<u8>, Vec<u8>, u32) {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use crate::everything::everything;
 use crate::listing::{self, Facts, Listing, join};
 use crate::random::any_sample;
 use crate::sample::{Run, Sample, bytes, metadata};
+use crate::skipped;
 
 #[test]
 fn kernel_shows_everything() {
@@ -91,7 +91,7 @@ fn assert_kernel_agrees(test: &str, sample: &Sample) -> Result<(), Skipped> {
 /// A test cannot run here, and has said why.
 struct Skipped;
 
-/// Says why a test does not run, past the harness, which hides what passing tests print.
+/// Says why a test does not run.
 fn skip(test: &str, errno: Errno) -> Skipped {
     let reason = match errno {
         Errno::PERM => "not allowed to mount (needs root)",
@@ -99,7 +99,7 @@ fn skip(test: &str, errno: Errno) -> Skipped {
         Errno::NOTBLK => "the kernel does not mount EROFS from a file (needs 6.12)",
         other => panic!("mounting the image failed: {other}"),
     };
-    io::stderr().write_all(format!("SKIPPED {test}: {reason}\n").as_bytes()).unwrap();
+    skipped::skip(test, reason);
     Skipped
 }
 

@@ -19,3 +19,5 @@ mod listing;
 mod random;
 mod readback;
 mod sample;
+#[path = "../helpers/skipped.rs"]
+mod skipped;

@@ -42,7 +42,8 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
-        let settings = SnapshotSettings { root: root.path().join("root"), profiles };
+        let directory = root.path().join("root").to_str().unwrap().parse().unwrap();
+        let settings = SnapshotSettings { root: directory, profiles };
         let (snapshotter, _) = Snapshotter::open(settings).unwrap();
 
         let containerd = root.path().join("containerd.sock");

@@ -16,6 +16,8 @@ mod oracles;
 mod paths;
 mod random;
 mod seeds;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod sparse;
 mod truncation;
 mod types;

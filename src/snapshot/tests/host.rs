@@ -112,9 +112,10 @@ pub(super) fn names_in(directory: &Path) -> BTreeSet<String> {
 }
 
 pub(super) fn settings(root: &Path) -> SnapshotSettings {
-    let profile = |default_size| Profile { default_size, overlay_options: vec!["index=off".to_owned()] };
+    let profile =
+        |default_size| Profile { default_size, overlay_options: vec!["index=off".parse().unwrap()] };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
-    SnapshotSettings { root: root.to_owned(), profiles }
+    SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
 }
 
 pub(super) fn extraction_labels(name: &str) -> Labels {

@@ -1,11 +1,12 @@
 //! Claims, and layers that snapshots share.
 
 use std::fs;
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
-use crate::error::Kind as Failure;
+use crate::error::{Classify, Kind as Failure};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::snapshot::model::DIFF_ID_LABEL;
@@ -235,6 +236,64 @@ fn a_damaged_layer_is_built_again_for_all_that_use_it() {
     assert!(existing.unwrap().is_none());
     host.build(&claim, &layer).unwrap();
     assert_eq!(fs::read(&image).unwrap(), layer.image);
+    host.assert_consistent();
+}
+
+#[test]
+fn a_layer_whose_file_is_damaged_or_gone_counts_as_none() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let layer = Layer::new("a");
+    host.commit_layer(DIR, "a", None, &layer);
+    let image = host.path(&format!("layers/{}/layer.erofs", layer.key()));
+    let found = || (s.layer_of_blob(&layer.blob).is_some(), s.layer_of_diff(&layer.diff_id).is_some());
+    assert_eq!(found(), (true, true));
+    fs::write(&image, "short").unwrap();
+    assert_eq!(found(), (false, false));
+    fs::remove_file(&image).unwrap();
+    assert_eq!(found(), (false, false));
+    host.commit_layer(BLOCK, "a", None, &layer);
+    assert_eq!(found(), (true, true));
+    host.assert_consistent();
+}
+
+#[test]
+fn what_was_written_beside_a_layer_is_neither_committed_nor_lost() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    for labels in [Labels::new(), extraction_labels("x")] {
+        let key = format!("{labels:?}");
+        let mounts = s.prepare(DIR, &key, None, labels).unwrap();
+        host.build(&host.claim(&mounts), &Layer::new("a")).unwrap();
+        let id = s.record(DIR, &key).unwrap().id;
+        let file = host.path(&format!("snapshots/{id}/fs/file"));
+        fs::write(&file, "precious").unwrap();
+        assert!(matches!(s.commit(DIR, "c", &key, None, Labels::new()), Err(Error::Written { .. })));
+        assert!(matches!(s.claim(&mounts), Err(Error::Written { .. })));
+        host.snapshotter.cleanup().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+        fs::remove_file(&file).unwrap();
+        s.commit(DIR, &format!("committed {key}"), &key, None, Labels::new()).unwrap();
+    }
+    host.assert_consistent();
+}
+
+#[test]
+fn a_writable_block_that_was_mounted_is_neither_committed_nor_given_a_layer() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mounts = s.prepare(BLOCK, "k", None, Labels::new()).unwrap();
+    host.build(&host.claim(&mounts), &Layer::new("a")).unwrap();
+    // What the kernel does at a mount, by another hand; tests/block has the kernel do it.
+    let mounted = Command::new("tune2fs").args(["-C", "1", &mounts[0].source]).output().unwrap();
+    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    let error = s.commit(BLOCK, "c", "k", None, Labels::new()).unwrap_err();
+    assert_eq!(error.kind(), Failure::FailedPrecondition);
+    assert!(error.to_string().contains("mounted writable"), "{error}");
+    assert!(matches!(s.claim(&mounts), Err(Error::Written { .. })));
+    s.cleanup().unwrap();
+    assert!(fs::exists(&mounts[0].source).unwrap());
+    s.remove(BLOCK, "k").unwrap();
     host.assert_consistent();
 }
 

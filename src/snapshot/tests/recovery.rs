@@ -1,9 +1,13 @@
 //! Starts on what someone or something did to the root directory.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, names_in, settings};
+use crate::layer::RootAttributes;
+use crate::skipped::skip;
 use crate::snapshot::{Error, Info, Kind, Labels, Missing, Snapshotter};
 use crate::store;
 
@@ -27,7 +31,7 @@ fn a_first_start_makes_the_directories_and_reports_nothing() {
         names_in(&root.path().join("new/root")),
         ["layers", "metadata.redb", "snapshots", "staging"].map(str::to_owned).into()
     );
-    assert!(report.rebuilt && report.swept.is_empty() && report.missing.is_empty());
+    assert!(!report.rebuilt && report.swept.is_empty() && report.missing.is_empty());
 }
 
 #[test]
@@ -69,7 +73,7 @@ fn what_is_mounted_is_not_swept() {
     fs::create_dir(&precious).unwrap();
     fs::write(precious.join("file"), "x").unwrap();
     if let Err(error) = rustix::mount::mount_bind(&precious, &point) {
-        eprintln!("skipped: a bind mount needs CAP_SYS_ADMIN: {error}");
+        skip("what_is_mounted_is_not_swept", format!("a bind mount needs CAP_SYS_ADMIN: {error}"));
         return;
     }
     let host = host.restart();
@@ -100,16 +104,47 @@ fn a_missing_layer_is_reported_and_comes_back_with_the_next_pull() {
 }
 
 #[test]
-fn a_missing_directory_is_reported_and_made_again_where_nothing_was_lost() {
-    let host = chain_of_two();
-    host.snapshotter.prepare(DIR, "k", Some("b"), Labels::new()).unwrap();
-    let lost = [directory_of(&host, "a"), directory_of(&host, "k")];
-    let host = host.restarted(|_| lost.iter().for_each(|path| fs::remove_dir_all(path).unwrap()));
-    let missing = |key: &str, kind| Missing::Directory { profile: DIR.to_owned(), key: key.to_owned(), kind };
-    assert_eq!(host.report.missing.len(), 2);
-    assert!(host.report.missing.contains(&missing("a", Kind::Committed)));
-    assert!(host.report.missing.contains(&missing("k", Kind::Active)));
-    host.snapshotter.remove(DIR, "k").unwrap();
+fn a_missing_directory_is_reported_and_made_again_as_it_was_at_first() {
+    let host = Host::new();
+    let root = RootAttributes { mode: 0o1711, ..RootAttributes::PLAIN };
+    host.commit_layer(DIR, "a", None, &Layer { root: Some(root), ..Layer::new("a") });
+    let s = &host.snapshotter;
+    s.prepare(DIR, "active", Some("a"), Labels::new()).unwrap();
+    s.prepare(DIR, "bottom", None, Labels::new()).unwrap();
+    s.prepare(DIR, "extraction", Some("a"), extraction_labels("x")).unwrap();
+    s.view(DIR, "view", Some("a"), Labels::new()).unwrap();
+    s.view(DIR, "empty", None, Labels::new()).unwrap();
+    let keys = ["a", "active", "bottom", "extraction", "view", "empty"];
+    let before = keys.map(|key| listing(&directory_of(&host, key)));
+    let host = host.restarted(|root| fs::remove_dir_all(root.join("snapshots")).unwrap());
+    assert_eq!(keys.map(|key| listing(&directory_of(&host, key))), before);
+    let found = host.report.missing.iter();
+    let remade = found.filter(|missing| matches!(missing, Missing::Directory { remade: true, .. }));
+    assert_eq!((remade.count(), host.report.missing.len()), (keys.len(), keys.len()));
+    host.assert_consistent();
+    let host = host.restart();
+    assert!(host.report.missing.is_empty(), "{:?}", host.report);
+    let mounts = host.snapshotter.mounts(DIR, "extraction").unwrap();
+    host.build(&host.claim(&mounts), &Layer::new("b")).unwrap();
+    host.snapshotter.commit(DIR, "b", "extraction", None, Labels::new()).unwrap();
+    host.assert_consistent();
+}
+
+/// Names and modes in a directory.
+fn listing(directory: &Path) -> BTreeMap<String, u32> {
+    let mode = |name: &str| fs::metadata(directory.join(name)).unwrap().permissions().mode();
+    names_in(directory).into_iter().map(|name| (name.clone(), mode(&name))).collect()
+}
+
+#[test]
+fn a_missing_writable_block_is_reported_and_can_be_removed() {
+    let host = Host::new();
+    host.snapshotter.prepare(BLOCK, "k", None, Labels::new()).unwrap();
+    let host = host.restarted(|root| fs::remove_dir_all(root.join("snapshots")).unwrap());
+    let (profile, key) = (BLOCK.to_owned(), "k".to_owned());
+    let missing = Missing::Directory { profile, key, kind: Kind::Active, remade: false };
+    assert_eq!(host.report.missing, [missing]);
+    host.snapshotter.remove(BLOCK, "k").unwrap();
     host.assert_consistent();
 }
 

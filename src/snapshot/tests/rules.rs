@@ -6,6 +6,7 @@ use std::thread;
 
 use super::host::{BLOCK, BLOCK_SIZE, DIR, Host, Layer, extraction_labels, kind};
 use crate::error::Kind as Failure;
+use crate::image::digest::Digest;
 use crate::layer::RootAttributes;
 use crate::snapshot::{Kind, LabelChange, Labels, Usage};
 
@@ -120,6 +121,50 @@ fn keys_are_opaque() {
     let host = host.restart();
     assert_eq!(host.snapshotter.stat(DIR, key).unwrap().name, key);
     host.assert_consistent();
+}
+
+#[test]
+fn the_key_of_the_classic_client_says_extraction_as_the_label_does() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let chain_id = Digest::of(b"chain");
+    for profile in [DIR, BLOCK] {
+        host.commit_layer(profile, "a", None, &Layer::new("a"));
+        for parent in [None, Some("a")] {
+            let key = format!("k8s.io/17/extract-123456789-x_Y= {chain_id}");
+            let mounts = s.prepare(profile, &key, parent, Labels::new()).unwrap();
+            let id = s.record(profile, &key).unwrap().id;
+            let directory = host.path(&format!("snapshots/{id}"));
+            assert!(directory.join("fs").exists() && !directory.join("rwlayer.img").exists());
+            assert!(mounts.last().unwrap().fstype.ends_with("overlay"), "{mounts:?}");
+            host.build(&host.claim(&mounts), &Layer::new("b")).unwrap();
+            s.remove(profile, &key).unwrap();
+        }
+        for key in ["extract-1", "extract-1 x", "extract-1 sha256:00", "extract x", "x/extract-1 sha256:00/y"]
+        {
+            let mounts = s.prepare(profile, key, None, Labels::new()).unwrap();
+            assert_eq!(mounts[0].fstype, if profile == BLOCK { "ext4" } else { "bind" }, "{key}");
+        }
+    }
+    host.assert_consistent();
+}
+
+#[test]
+fn a_root_with_attributes_that_the_host_cannot_hold_can_be_prepared() {
+    let host = Host::new();
+    let xattrs = [(b"user.big".to_vec(), vec![1; 60 << 10]), (b"user.a".to_vec(), b"b".to_vec())];
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let root = RootAttributes { mode: 0o750, uid, gid, xattrs: xattrs.into() };
+    for profile in [DIR, BLOCK] {
+        host.commit_layer(profile, "a", None, &Layer { root: Some(root.clone()), ..Layer::new("a") });
+        host.snapshotter.prepare(profile, "k", Some("a"), Labels::new()).unwrap();
+    }
+    let id = host.snapshotter.record(DIR, "k").unwrap().id;
+    let upper = host.path(&format!("snapshots/{id}/fs"));
+    let mut value = [0; 8];
+    let length = rustix::fs::getxattr(&upper, "user.a", &mut value).unwrap();
+    assert_eq!(&value[..length], b"b");
+    assert_eq!(fs::metadata(&upper).unwrap().permissions().mode() & 0o7777, 0o750);
 }
 
 #[test]
@@ -267,7 +312,7 @@ fn plans_do_not_change_with_the_settings() {
     let mut settings = super::host::settings(root.path());
     let profile = settings.profiles.get_mut(DIR).unwrap();
     profile.default_size = BLOCK_SIZE;
-    profile.overlay_options = vec!["metacopy=on".to_owned()];
+    profile.overlay_options = vec!["metacopy=on".parse().unwrap()];
     let (s, _) = crate::snapshot::Snapshotter::open(settings).unwrap();
     assert_eq!([s.mounts(DIR, "p").unwrap(), s.mounts(DIR, "v").unwrap()], given);
 }
