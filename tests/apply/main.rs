@@ -41,8 +41,9 @@ impl Bench {
     async fn new() -> Self {
         let root = TempDir::new().unwrap();
         let store = Store::start(root.path()).await;
+        let data = root.path().join("data");
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
-        let settings = SnapshotSettings { root: root.path().join("data"), profiles };
+        let settings = SnapshotSettings { root: data.to_str().unwrap().parse().unwrap(), profiles };
         let (snapshots, _) = Snapshotter::open(settings).unwrap();
         let content = ContentStore::new(&store.address).unwrap();
         let differ = Differ::new(snapshots.clone(), content, 2);
