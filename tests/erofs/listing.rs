@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nexuserofs::image::tree::{BLOCK_SIZE, Directory, Inode, InodeId, Node, Tree};
-
-use crate::sample::Sample;
+use nexuserofs::image::tree::{Directory, Inode, InodeId, Node, Tree};
 
 /// What a reader sees of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +48,20 @@ pub(crate) fn resolve_links<K: Ord>(inodes: BTreeMap<Vec<u8>, K>, listing: &mut 
     }
 }
 
-/// What every reader must see of a sample.
-pub(crate) fn expected(sample: &Sample) -> Listing {
+/// What every reader must see of a tree.
+pub(crate) fn expected(tree: &Tree) -> Listing {
     let mut listing = Listing::new();
     let mut inodes = BTreeMap::new();
     let mut names: BTreeMap<InodeId, u64> = BTreeMap::new();
-    visit(&sample.tree, Tree::ROOT, Vec::new(), &mut |path, id, inode| {
+    visit(tree, &mut |path, id, inode| {
         *names.entry(id).or_default() += 1;
         listing.insert(path.clone(), facts(inode));
         inodes.insert(path, id);
     });
     for (path, id) in &inodes {
         if let Some(facts) = listing.get_mut(path) {
-            facts.links = match &sample.tree.inode(*id).node {
-                Node::Directory(directory) => 2 + subdirectories(&sample.tree, directory),
+            facts.links = match &tree.inode(*id).node {
+                Node::Directory(directory) => 2 + subdirectories(tree, directory),
                 _ => names[id],
             };
         }
@@ -77,36 +75,29 @@ fn subdirectories(tree: &Tree, directory: &Directory) -> u64 {
     directory.entries.values().filter(is_directory).count() as u64
 }
 
-/// What reading a sample's files must give: all of small files, of large ones the runs with a
-/// block before and behind, and the end.
-pub(crate) fn probes(sample: &Sample) -> Vec<Probe> {
-    const WHOLE: u64 = 8 << 20;
-    let mut probes = Vec::new();
-    visit(&sample.tree, Tree::ROOT, Vec::new(), &mut |path, id, inode| {
-        let Node::Regular(data) = &inode.node else { return };
-        let mut probe = |start: u64, end: u64| {
-            let (offset, end) = (start.min(data.size), end.min(data.size));
-            let bytes = sample.expected(id, offset, (end - offset) as usize);
-            probes.push(Probe { path: path.clone(), offset, bytes });
-        };
-        if data.size <= WHOLE {
-            probe(0, data.size);
-            return;
-        }
-        for run in &sample.data[&id] {
-            let start = run.file_block * BLOCK_SIZE;
-            probe(start.saturating_sub(BLOCK_SIZE), start + run.bytes.len() as u64 + 2 * BLOCK_SIZE);
-        }
-        probe(data.size - BLOCK_SIZE, data.size);
-    });
-    probes
+/// Fails unless a reader saw what it must.
+pub(crate) fn assert_same(found: &Listing, expected: &Listing) {
+    for (path, facts) in expected {
+        assert_eq!(found.get(path), Some(facts), "{}", path.escape_ascii());
+    }
+    assert_eq!(found.len(), expected.len());
 }
 
-fn visit<'t>(tree: &'t Tree, id: InodeId, path: Vec<u8>, see: &mut impl FnMut(Vec<u8>, InodeId, &'t Inode)) {
+/// Shows each path of a tree with its inode, those of a directory before the directory's own.
+pub(crate) fn visit<'t>(tree: &'t Tree, see: &mut impl FnMut(Vec<u8>, InodeId, &'t Inode)) {
+    visit_below(tree, Tree::ROOT, Vec::new(), see);
+}
+
+fn visit_below<'t>(
+    tree: &'t Tree,
+    id: InodeId,
+    path: Vec<u8>,
+    see: &mut impl FnMut(Vec<u8>, InodeId, &'t Inode),
+) {
     let inode = tree.inode(id);
     if let Node::Directory(directory) = &inode.node {
         for (name, &child) in &directory.entries {
-            visit(tree, child, join(&path, name), see);
+            visit_below(tree, child, join(&path, name), see);
         }
     }
     see(path, id, inode);

@@ -2,22 +2,34 @@
 //!
 //! * `sample`: trees with their data, from which images are made; `everything` is one with all that an
 //!   image can hold, `random` makes others.
-//! * `listing`: everything that can be seen of a tree, by whichever reader.
-//! * `readback`: random and crafted trees through the `erofs-rs` crate.
+//! * `listing`: everything that can be seen of a tree, by whichever reader. The readers are
+//!   `independent`, the `erofs-rs` crate, and `mounted`, the kernel.
+//! * `readback`: random and crafted trees through the independent reader.
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
 //! * `kernel`: the same through a mount; needs root and a kernel with file-backed EROFS.
+//! * `archives`: samples as tar archives; `layers`: what the layer builder makes of these, through both
+//!   readers.
 
 // Helpers of tests may fail as tests do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../tar_semantics/archive.rs"]
+#[allow(dead_code)]
+mod archive;
+mod archives;
 mod everything;
 mod golden;
 mod hostile;
+mod independent;
 mod kernel;
+mod layers;
 mod listing;
+mod mounted;
 mod random;
 mod readback;
 mod sample;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
+#[path = "../tar_semantics/sparse_file.rs"]
+mod sparse_file;

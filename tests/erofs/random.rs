@@ -76,7 +76,9 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|name| {
             name.into_iter().map(|byte| if matches!(byte, 0 | b'/') { b'x' } else { byte }).collect()
         })
-        .prop_filter("dots are no names", |name: &Vec<u8>| !matches!(name.as_slice(), b"." | b".."))
+        .prop_filter("dots and whiteouts are no names", |name: &Vec<u8>| {
+            !matches!(name.as_slice(), b"." | b"..") && !name.starts_with(b".wh.")
+        })
 }
 
 fn any_metadata() -> impl Strategy<Value = Metadata> {

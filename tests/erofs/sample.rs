@@ -8,6 +8,8 @@ use nexuserofs::image::tree::{
     BLOCK_SIZE, BlockSink, DeviceNumber, Directory, Extent, FileData, Inode, InodeId, Metadata, Node, Tree,
 };
 
+use crate::listing::{Probe, visit};
+
 /// Data of a file from a block of it on.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -109,6 +111,31 @@ impl Sample {
             }
         }
         bytes
+    }
+
+    /// What reading the files must give: all of small files, of large ones the runs with a block
+    /// before and behind, and the end.
+    pub(crate) fn probes(&self) -> Vec<Probe> {
+        const WHOLE: u64 = 8 << 20;
+        let mut probes = Vec::new();
+        visit(&self.tree, &mut |path, id, inode| {
+            let Node::Regular(data) = &inode.node else { return };
+            let mut probe = |start: u64, end: u64| {
+                let (offset, end) = (start.min(data.size), end.min(data.size));
+                let bytes = self.expected(id, offset, (end - offset) as usize);
+                probes.push(Probe { path: path.clone(), offset, bytes });
+            };
+            if data.size <= WHOLE {
+                probe(0, data.size);
+                return;
+            }
+            for run in &self.data[&id] {
+                let start = run.file_block * BLOCK_SIZE;
+                probe(start.saturating_sub(BLOCK_SIZE), start + run.bytes.len() as u64 + 2 * BLOCK_SIZE);
+            }
+            probe(data.size - BLOCK_SIZE, data.size);
+        });
+        probes
     }
 }
 

@@ -1,5 +1,7 @@
 //! A tar writer that can write what no sane program would.
 
+use nexuserofs::image::tree::{Metadata, Timestamp};
+
 /// Size of a tar block.
 pub(crate) const BLOCK: usize = 512;
 
@@ -103,6 +105,16 @@ impl Entry {
         self.pax([b"SCHILY.xattr.", name.as_ref()].concat(), value)
     }
 
+    /// Sets mode, owner, time and attributes, all but the mode in PAX records.
+    pub(crate) fn metadata(self, metadata: &Metadata) -> Self {
+        let entry = self
+            .mode(metadata.mode)
+            .pax("uid", metadata.uid.to_string())
+            .pax("gid", metadata.gid.to_string())
+            .pax("mtime", decimal(metadata.mtime));
+        metadata.xattrs.iter().fold(entry, |entry, (name, value)| entry.xattr(name, value))
+    }
+
     /// The header with its checksum.
     fn header(&self) -> [u8; BLOCK] {
         let mut block = self.block;
@@ -123,6 +135,14 @@ impl Entry {
         bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
         bytes
     }
+}
+
+/// A time as a PAX record has it: a fraction counts away from zero.
+fn decimal(Timestamp { seconds, nanoseconds }: Timestamp) -> String {
+    if seconds >= 0 || nanoseconds == 0 {
+        return format!("{seconds}.{nanoseconds:09}");
+    }
+    format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds)
 }
 
 /// A PAX record. Its length counts its own digits.

@@ -1,7 +1,8 @@
 //! What a tar means: one test for each row of `docs/tar-semantics.md`, archives of other programs,
 //! and random trees.
 //!
-//! `archive` writes archives byte by byte, `listing` reads them and shows the tree as text.
+//! `archive` writes archives byte by byte, `sparse_file` the sparse files in them; `listing` reads
+//! archives and shows the tree as text.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -19,6 +20,7 @@ mod seeds;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 mod sparse;
+mod sparse_file;
 mod truncation;
 mod types;
 mod whiteouts;

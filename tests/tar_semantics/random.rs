@@ -3,24 +3,13 @@
 use std::collections::BTreeMap;
 
 use nexuserofs::image::tar::{Limits, read_layer};
-use nexuserofs::image::tree::{Node, Timestamp, Tree};
+use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::archive::{Entry, archive};
 use crate::listing::{Blocks, Image, read};
-
-/// Owner, mode, time and attributes, in the terms of a tar header.
-#[derive(Clone, Debug)]
-struct Attributes {
-    mode: u16,
-    uid: u32,
-    gid: u32,
-    seconds: i64,
-    nanoseconds: u32,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-}
 
 /// A node of a random tree.
 #[derive(Clone, Debug)]
@@ -34,23 +23,17 @@ enum Content {
 
 #[derive(Clone, Debug)]
 struct RandomTree {
-    attributes: Attributes,
+    metadata: Metadata,
     content: Content,
 }
 
-fn attributes() -> impl Strategy<Value = Attributes> {
+fn metadata() -> impl Strategy<Value = Metadata> {
     let value = vec(any::<u8>(), 0..40);
     let xattrs = btree_map(name().prop_map(|name| [b"user.", name.as_slice()].concat()), value, 0..3);
-    (0..0o10000u16, 0..u32::MAX, 0..u32::MAX, any::<i32>(), 0..1_000_000_000u32, xattrs).prop_map(
-        |(mode, uid, gid, seconds, nanoseconds, xattrs)| Attributes {
-            mode,
-            uid,
-            gid,
-            seconds: seconds.into(),
-            nanoseconds,
-            xattrs,
-        },
-    )
+    let mtime = (any::<i32>(), 0..1_000_000_000u32)
+        .prop_map(|(seconds, nanoseconds)| Timestamp { seconds: seconds.into(), nanoseconds });
+    (0..0o10000u16, 0..u32::MAX, 0..u32::MAX, mtime, xattrs)
+        .prop_map(|(mode, uid, gid, mtime, xattrs)| Metadata { mode, uid, gid, mtime, xattrs })
 }
 
 /// Names of any bytes that are neither special to paths nor to tar.
@@ -72,10 +55,10 @@ fn tree() -> impl Strategy<Value = RandomTree> {
             .prop_map(|(type_flag, major, minor)| Content::Device { type_flag, major, minor }),
         Just(Content::Fifo),
     ];
-    let leaf = (attributes(), content).prop_map(|(attributes, content)| RandomTree { attributes, content });
+    let leaf = (metadata(), content).prop_map(|(metadata, content)| RandomTree { metadata, content });
     leaf.prop_recursive(4, 40, 8, |inner| {
-        (attributes(), btree_map(name(), inner, 0..8))
-            .prop_map(|(attributes, entries)| RandomTree { attributes, content: Content::Directory(entries) })
+        (metadata(), btree_map(name(), inner, 0..8))
+            .prop_map(|(metadata, entries)| RandomTree { metadata, content: Content::Directory(entries) })
     })
 }
 
@@ -89,14 +72,7 @@ impl RandomTree {
             Content::Device { type_flag, major, minor } => Entry::device(*type_flag, "", *major, *minor),
             Content::Fifo => Entry::new(b'6', ""),
         };
-        let Attributes { mode, uid, gid, xattrs, .. } = &self.attributes;
-        let entry = entry
-            .mode(*mode)
-            .pax("path", [b"/".as_slice(), path].concat())
-            .pax("uid", uid.to_string())
-            .pax("gid", gid.to_string())
-            .pax("mtime", self.attributes.mtime());
-        entries.push(xattrs.iter().fold(entry, |entry, (name, value)| entry.xattr(name, value)));
+        entries.push(entry.metadata(&self.metadata).pax("path", [b"/".as_slice(), path].concat()));
         if let Content::Directory(children) = &self.content {
             for (name, child) in children {
                 child.write(&[path, b"/", name].concat(), entries);
@@ -109,16 +85,7 @@ impl RandomTree {
         let id = image.paths().get(path).copied();
         let inode =
             image.inode(id.ok_or_else(|| TestCaseError::fail(format!("no {}", path.escape_ascii())))?);
-        let Attributes { mode, uid, gid, seconds, nanoseconds, xattrs } = self.attributes.clone();
-        let is_link = matches!(self.content, Content::Symlink(_));
-        let is_regular_or_directory = matches!(self.content, Content::File(_) | Content::Directory(_));
-        prop_assert_eq!(inode.metadata.mode, if is_link { 0o777 } else { mode });
-        prop_assert_eq!((inode.metadata.uid, inode.metadata.gid), (uid, gid));
-        prop_assert_eq!(inode.metadata.mtime, Timestamp { seconds, nanoseconds });
-        prop_assert_eq!(
-            &inode.metadata.xattrs,
-            &if is_regular_or_directory { xattrs } else { BTreeMap::new() }
-        );
+        prop_assert_eq!(&inode.metadata, &self.expected_metadata());
         match (&self.content, &inode.node) {
             (Content::Directory(children), Node::Directory(directory)) => {
                 prop_assert!(children.keys().eq(directory.entries.keys()));
@@ -138,15 +105,17 @@ impl RandomTree {
         }
         Ok(())
     }
-}
 
-impl Attributes {
-    /// The time as a PAX record has it: a fraction counts away from zero.
-    fn mtime(&self) -> String {
-        if self.seconds >= 0 || self.nanoseconds == 0 {
-            return format!("{}.{:09}", self.seconds, self.nanoseconds);
+    /// Links always have mode 0777, and only files and directories have `user.` attributes.
+    fn expected_metadata(&self) -> Metadata {
+        let mut metadata = self.metadata.clone();
+        if matches!(self.content, Content::Symlink(_)) {
+            metadata.mode = 0o777;
         }
-        format!("-{}.{:09}", -(self.seconds + 1), 1_000_000_000 - self.nanoseconds)
+        if !matches!(self.content, Content::File(_) | Content::Directory(_)) {
+            metadata.xattrs.clear();
+        }
+        metadata
     }
 }
 
@@ -202,8 +171,8 @@ proptest! {
 
     #[test]
     fn what_was_written_is_read(tree in tree()) {
-        let root = Attributes { mode: 0o700, uid: 1, gid: 2, seconds: 3, nanoseconds: 4, xattrs: BTreeMap::new() };
-        let root = RandomTree { attributes: root, content: Content::Directory([(b"top".to_vec(), tree)].into()) };
+        let metadata = Metadata { mode: 0o700, uid: 1, gid: 2, ..Metadata::default() };
+        let root = RandomTree { metadata, content: Content::Directory([(b"top".to_vec(), tree)].into()) };
         let mut entries = Vec::new();
         root.write(b"", &mut entries);
         let image = read(&archive(&entries)).map_err(|error| TestCaseError::fail(error.to_string()))?;

@@ -3,28 +3,16 @@
 use nexuserofs::image::tar::{Breach, Fault, Limits, MAX_FILE_SIZE, Malformed, Quantity, Refusal};
 use nexuserofs::image::tree::{Extent, FileData, Node};
 
-use crate::archive::{BLOCK, Entry, GNU, archive, base256};
+use crate::archive::{Entry, GNU, archive, base256};
 use crate::listing::{Image, fault, read, read_within};
-
-/// A sparse file: its size and the runs, offset and data.
-struct Sparse {
-    size: u64,
-    runs: Vec<(u64, Vec<u8>)>,
-}
+use crate::sparse_file::Sparse;
 
 impl Sparse {
-    fn new(size: u64, runs: &[(u64, usize)]) -> Self {
+    /// Runs of letters, by offset and length.
+    fn of(size: u64, runs: &[(u64, usize)]) -> Self {
         let fill = |number: usize, length: usize| vec![b'a' + u8::try_from(number % 26).unwrap(); length];
         let runs = runs.iter().enumerate().map(|(number, &(offset, length))| (offset, fill(number, length)));
-        Self { size, runs: runs.collect() }
-    }
-
-    fn data(&self) -> Vec<u8> {
-        self.runs.iter().flat_map(|(_, data)| data.clone()).collect()
-    }
-
-    fn numbers(&self) -> Vec<String> {
-        self.runs.iter().flat_map(|(offset, data)| [offset.to_string(), data.len().to_string()]).collect()
+        Self { path: b"sparse".to_vec(), size, runs: runs.collect() }
     }
 
     fn content(&self) -> Vec<u8> {
@@ -36,67 +24,6 @@ impl Sparse {
         content
     }
 
-    /// The old GNU format: four descriptors in the header, 21 in each block after it.
-    fn old_gnu(&self) -> Vec<u8> {
-        let descriptor =
-            |(offset, data): &(u64, Vec<u8>)| [field(*offset), field(data.len() as u64)].concat();
-        let descriptors: Vec<Vec<u8>> = self.runs.iter().map(descriptor).collect();
-        let (first, rest) = descriptors.split_at(descriptors.len().min(4));
-        let header = Entry::new(b'S', "sparse")
-            .format(GNU)
-            .field(386, first.concat())
-            .field(482, [u8::from(!rest.is_empty())])
-            .field(483, field(self.size))
-            .size(self.data().len() as u64);
-        let mut bytes = header.bytes();
-        for (number, descriptors) in rest.chunks(21).enumerate() {
-            let mut block = descriptors.concat();
-            block.resize(BLOCK, 0);
-            block[504] = u8::from((number + 1) * 21 < rest.len());
-            bytes.extend(block);
-        }
-        bytes.extend(self.data());
-        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-        bytes
-    }
-
-    fn pax_0_0(&self) -> Vec<u8> {
-        let mut entry = Entry::file("GNUSparseFile.1/sparse", self.data())
-            .pax("GNU.sparse.size", self.size.to_string())
-            .pax("GNU.sparse.numblocks", self.runs.len().to_string());
-        for pair in self.numbers().chunks(2) {
-            entry = entry.pax("GNU.sparse.offset", &pair[0]).pax("GNU.sparse.numbytes", &pair[1]);
-        }
-        entry.pax("GNU.sparse.name", "sparse").bytes()
-    }
-
-    fn pax_0_1(&self) -> Vec<u8> {
-        Entry::file("GNUSparseFile.1/sparse", self.data())
-            .pax("GNU.sparse.major", "0")
-            .pax("GNU.sparse.minor", "1")
-            .pax("GNU.sparse.size", self.size.to_string())
-            .pax("GNU.sparse.numblocks", self.runs.len().to_string())
-            .pax("GNU.sparse.map", self.numbers().join(","))
-            .pax("GNU.sparse.name", "sparse")
-            .bytes()
-    }
-
-    fn pax_1_0(&self) -> Vec<u8> {
-        let mut body = format!("{}\n", self.runs.len());
-        for number in self.numbers() {
-            body += &format!("{number}\n");
-        }
-        let mut body = body.into_bytes();
-        body.resize(body.len().next_multiple_of(BLOCK), 0);
-        body.extend(self.data());
-        Entry::file("GNUSparseFile.1/sparse", body)
-            .pax("GNU.sparse.major", "1")
-            .pax("GNU.sparse.minor", "0")
-            .pax("GNU.sparse.name", "sparse")
-            .pax("GNU.sparse.realsize", self.size.to_string())
-            .bytes()
-    }
-
     /// The file in all four formats, each followed by a member that shows where reading went on.
     fn images(&self) -> Vec<Image> {
         let mut formats = vec![self.old_gnu(), self.pax_0_1(), self.pax_1_0()];
@@ -104,8 +31,8 @@ impl Sparse {
             // Nothing else tells version 0.0 from a plain file.
             formats.push(self.pax_0_0());
         }
-        let read_one = |bytes: Vec<u8>| {
-            let image = read(&[bytes, archive(&[Entry::file("after", "x")])].concat()).unwrap();
+        let read_one = |sparse: Entry| {
+            let image = read(&archive(&[sparse, Entry::file("after", "x")])).unwrap();
             assert_eq!(image.content(data(&image, "/after")), b"x");
             image
         };
@@ -118,14 +45,6 @@ type Runs = &'static [(u64, usize)];
 
 /// Extents as first block of the file, first block of the image, blocks.
 type Extents = &'static [(u64, u32, u32)];
-
-/// A numeric field of twelve bytes.
-fn field(value: u64) -> Vec<u8> {
-    match value >> 33 {
-        0 => format!("{value:011o}\0").into_bytes(),
-        _ => base256(i64::try_from(value).unwrap(), 12),
-    }
-}
 
 fn data<'i>(image: &'i Image, path: &str) -> &'i FileData {
     match &image.at(path).node {
@@ -160,7 +79,7 @@ fn only_blocks_with_data_get_into_the_image() {
         (9000, &[(0, 1), (9000, 0)], &[(0, 7, 1)]),
     ];
     for (size, runs, expected) in cases {
-        let sparse = Sparse::new(size, runs);
+        let sparse = Sparse::of(size, runs);
         for image in sparse.images() {
             let data = data(&image, "/sparse");
             assert_eq!(data.size, size);
@@ -173,7 +92,7 @@ fn only_blocks_with_data_get_into_the_image() {
 #[test]
 fn ten_thousand_runs() {
     let runs: Vec<(u64, usize)> = (0..10_000).map(|number| (number * 8192, 10)).collect();
-    let sparse = Sparse::new(10_000 * 8192, &runs);
+    let sparse = Sparse::of(10_000 * 8192, &runs);
     for image in sparse.images() {
         let data = data(&image, "/sparse");
         assert_eq!(data.extents.len(), 10_000);
@@ -183,7 +102,7 @@ fn ten_thousand_runs() {
 
 #[test]
 fn a_hole_takes_no_memory() {
-    let sparse = Sparse::new(MAX_FILE_SIZE, &[(MAX_FILE_SIZE - 1, 1)]);
+    let sparse = Sparse::of(MAX_FILE_SIZE, &[(MAX_FILE_SIZE - 1, 1)]);
     // The largest file has 2^32 - 1 blocks and an index at most 2^21 chunks: units of 2048 blocks.
     let last_unit = u64::from(u32::MAX) / 2048 * 2048;
     for image in sparse.images() {
@@ -195,9 +114,9 @@ fn a_hole_takes_no_memory() {
 #[test]
 fn data_scattered_over_a_vast_file_is_refused() {
     let runs: Vec<(u64, usize)> = (0..10_000).map(|number| (number << 30, 1)).collect();
-    let sparse = Sparse::new(10_000 << 30, &runs);
-    for bytes in [sparse.old_gnu(), sparse.pax_0_1(), sparse.pax_1_0()] {
-        assert_eq!(fault(&bytes), Fault::Refused(Refusal::ScatteredData { runs: 10_000 }));
+    let sparse = Sparse::of(10_000 << 30, &runs);
+    for entry in [sparse.old_gnu(), sparse.pax_0_1(), sparse.pax_1_0()] {
+        assert_eq!(fault(&entry.bytes()), Fault::Refused(Refusal::ScatteredData { runs: 10_000 }));
     }
 }
 
@@ -206,9 +125,9 @@ fn files_beyond_the_limit_are_refused() {
     let limits = Limits { max_file_size: 1 << 20, ..Limits::default() };
     let refused =
         |archive: &[u8], limits: &Limits| read_within(archive, limits).map(drop).unwrap_err().to_string();
-    let sparse = Sparse::new((1 << 20) + 1, &[]);
-    for bytes in [sparse.old_gnu(), sparse.pax_0_1(), sparse.pax_1_0()] {
-        assert!(refused(&bytes, &limits).ends_with("file size 1048577 is more than 1048576"));
+    let sparse = Sparse::of((1 << 20) + 1, &[]);
+    for entry in [sparse.old_gnu(), sparse.pax_0_1(), sparse.pax_1_0()] {
+        assert!(refused(&entry.bytes(), &limits).ends_with("file size 1048577 is more than 1048576"));
     }
     let dense = Entry::new(b'0', "dense").field(124, base256(i64::MAX, 12)).bytes();
     let breach = Breach { what: Quantity::FileSize, value: i64::MAX as u64, limit: MAX_FILE_SIZE };
@@ -219,9 +138,9 @@ fn files_beyond_the_limit_are_refused() {
 fn runs_beyond_the_limit_are_refused() {
     let limits = Limits { max_sparse_runs: 30, ..Limits::default() };
     let runs: Vec<(u64, usize)> = (0..31).map(|number| (number * 10, 1)).collect();
-    let sparse = Sparse::new(1000, &runs);
-    for bytes in [sparse.old_gnu(), sparse.pax_0_0(), sparse.pax_0_1(), sparse.pax_1_0()] {
-        let text = read_within(&bytes, &limits).map(drop).unwrap_err().to_string();
+    let sparse = Sparse::of(1000, &runs);
+    for entry in [sparse.old_gnu(), sparse.pax_0_0(), sparse.pax_0_1(), sparse.pax_1_0()] {
+        let text = read_within(&entry.bytes(), &limits).map(drop).unwrap_err().to_string();
         assert!(text.ends_with("number of data runs of the sparse file 31 is more than 30"), "{text}");
     }
     let claim = Entry::file("f", format!("{:0<512}", "999999999999\n")).pax("GNU.sparse.major", "1");
@@ -239,9 +158,12 @@ fn maps_that_lie_are_refused() {
         (100, &[(0, 20), (0, 20)]),
     ];
     for (size, runs) in cases {
-        let sparse = Sparse::new(size, runs);
-        for bytes in [sparse.old_gnu(), sparse.pax_0_0(), sparse.pax_0_1(), sparse.pax_1_0()] {
-            assert!(matches!(fault(&bytes), Fault::Malformed(Malformed::SparseMap(_))), "{size} {runs:?}");
+        let sparse = Sparse::of(size, runs);
+        for entry in [sparse.old_gnu(), sparse.pax_0_0(), sparse.pax_0_1(), sparse.pax_1_0()] {
+            assert!(
+                matches!(fault(&entry.bytes()), Fault::Malformed(Malformed::SparseMap(_))),
+                "{size} {runs:?}"
+            );
         }
     }
 }

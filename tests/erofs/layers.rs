@@ -1,0 +1,71 @@
+//! The whole way of a layer: a random archive through the layer builder into a file, and that
+//! through readers which share no code with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use nexuserofs::image::digest::Digest;
+use nexuserofs::image::tree::Tree;
+use nexuserofs::layer::build::{self, Built};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use tempfile::TempDir;
+
+use crate::archives::{Archived, any_archive};
+use crate::{independent, listing, mounted};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_layer_is_what_its_archive_describes(archived in any_archive()) {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("layer.erofs");
+        let bytes = archived.bytes();
+        let built = build(&mut bytes.as_slice(), &bytes, &file);
+        let image = fs::read(&file).unwrap();
+        prop_assert_eq!(built.image_bytes, image.len() as u64);
+        prop_assert_eq!(built.entries, archived.entries.len() as u64);
+        check_root(&archived, &built)?;
+        let Archived { sample, .. } = archived;
+        independent::assert_shows(&image, &listing::expected(&sample.tree), &sample.probes());
+
+        let again = directory.path().join("again");
+        build(&mut BufReader::with_capacity(61, bytes.as_slice()), &bytes, &again);
+        prop_assert!(fs::read(again).unwrap() == image, "the size of reads changes the image");
+    }
+}
+
+#[test]
+fn kernel_shows_what_archives_describe() {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..50 {
+        let Archived { sample, entries } = any_archive().new_tree(&mut runner).unwrap().current();
+        let bytes = crate::archive::archive(&entries);
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("layer.erofs");
+        build(&mut bytes.as_slice(), &bytes, &file);
+        let (expected, probes) = (listing::expected(&sample.tree), sample.probes());
+        if mounted::assert_shows("kernel_shows_what_archives_describe", &file, &expected, &probes).is_err() {
+            return;
+        }
+    }
+}
+
+/// Builds the layer file of an archive with these bytes.
+fn build(stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
+    build::read(stream, file).unwrap().seal(&Digest::of(archive)).unwrap()
+}
+
+/// The attributes of the root are told if and only if an entry names it, without overlay's own.
+fn check_root(archived: &Archived, built: &Built) -> Result<(), TestCaseError> {
+    let mut metadata = archived.sample.tree.inode(Tree::ROOT).metadata.clone();
+    let is_named = !metadata.xattrs.contains_key(nexuserofs::image::tar::XATTR_IMPLICIT);
+    metadata.xattrs.retain(|name, _| !name.starts_with(b"trusted.overlay."));
+    let told = built.root.as_ref().map(|root| (root.mode, root.uid, root.gid, &root.xattrs));
+    let expected = (metadata.mode, metadata.uid, metadata.gid, &metadata.xattrs);
+    prop_assert_eq!(told, is_named.then_some(expected));
+    Ok(())
+}
