@@ -2,10 +2,10 @@
 //!
 //! # Floors
 //!
-//! Each room uses only the rooms below it; `tests/floors.rs` fails on an import that runs upward.
+//! Each room uses only the rooms below it; `tests/floors/` fails on an import that runs upward.
 //!
 //! ```text
-//! bin → cli → app → service → snapshot, diff → layer, store, expose, trust → image
+//! bin → cli → app → service → snapshot, diff → layer, store, expose → image
 //! config, error, telemetry: usable above image
 //! sys: the only unsafe code, used by layer, expose and snapshot
 //! ```

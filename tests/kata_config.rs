@@ -1,4 +1,4 @@
-//! The files of `kata-config/` agree with each other and with the daemon.
+//! The files of `kata-config/` agree with each other, with the daemon and with the documents.
 
 // Helpers of tests may fail as tests do.
 #![allow(clippy::expect_used)]
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nexuserofs::config::{self, Fragment, Settings, defaults};
 use toml::{Table, Value};
 
-const DROP_INS: [&str; 2] = ["containerd-2.2+.toml", "containerd-2.1.toml"];
+const DROP_IN: &str = "containerd.toml";
 const UNIT: &str = "nexuserofs-snapshotter.service";
 const SETTINGS: &str = "nexuserofs.toml";
 
@@ -21,7 +21,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn drop_in(name: &str) -> Table {
+fn table(name: &str) -> Table {
     read(name).parse().unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -51,52 +51,39 @@ fn plugins(table: &Table, wanted: &str) -> Vec<String> {
 }
 
 #[test]
-fn drop_ins_name_the_daemons_socket_root_and_profile() {
-    for name in DROP_INS {
-        let drop_in = drop_in(name);
-        assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3), "{name}");
-        assert_eq!(plugins(&drop_in, "snapshot"), [defaults::PROFILE], "{name}");
-        let exported_root = text(&drop_in, &["proxy_plugins", defaults::PROFILE, "exports", "root"]);
-        assert_eq!(exported_root, defaults::ROOT, "{name}");
-    }
+fn the_drop_in_names_the_daemons_socket_root_and_profile() {
+    let drop_in = table(DROP_IN);
+    assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3));
+    assert_eq!(plugins(&drop_in, "snapshot"), [defaults::PROFILE]);
+    let exported_root = text(&drop_in, &["proxy_plugins", defaults::PROFILE, "exports", "root"]);
+    assert_eq!(exported_root, defaults::ROOT);
 }
 
 #[test]
-fn drop_ins_use_our_differ_wherever_containerd_chooses_one() {
-    for name in DROP_INS {
-        let drop_in = drop_in(name);
-        let [differ] = &plugins(&drop_in, "diff")[..] else { panic!("{name} has one differ") };
-        let order = at(&drop_in, &["plugins", "io.containerd.service.v1.diff-service", "default"]);
-        assert_eq!(
-            order.as_array().expect("a list")[..],
-            [differ.as_str().into(), "walking".into()],
-            "{name}"
-        );
+fn the_drop_in_uses_our_differ_wherever_containerd_chooses_one() {
+    let drop_in = table(DROP_IN);
+    let [differ] = &plugins(&drop_in, "diff")[..] else { panic!("there is one differ") };
+    let order = at(&drop_in, &["plugins", "io.containerd.service.v1.diff-service", "default"]);
+    assert_eq!(order.as_array().expect("a list")[..], [differ.as_str().into(), "walking".into()]);
 
-        let unpack = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local", "unpack_config"]);
-        let differs: BTreeMap<_, _> = unpack
-            .as_array()
-            .expect("a list")
-            .iter()
-            .map(|entry| (entry["snapshotter"].as_str(), entry["differ"].as_str()))
-            .collect();
-        let expected =
-            [(Some(defaults::PROFILE), Some(differ.as_str())), (Some("overlayfs"), Some("walking"))];
-        assert_eq!(differs, BTreeMap::from(expected), "{name}: the list replaces the one with overlayfs");
-    }
+    let unpack = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local", "unpack_config"]);
+    let differs: BTreeMap<_, _> = unpack
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| (entry["snapshotter"].as_str(), entry["differ"].as_str()))
+        .collect();
+    let expected = [(Some(defaults::PROFILE), Some(differ.as_str())), (Some("overlayfs"), Some("walking"))];
+    assert_eq!(differs, BTreeMap::from(expected), "the list replaces the one with overlayfs");
 }
 
 #[test]
-fn layers_are_extracted_in_parallel_where_containerd_can() {
-    let newer = drop_in(DROP_INS[0]);
-    let capabilities = at(&newer, &["proxy_plugins", defaults::PROFILE, "capabilities"]);
+fn layers_are_extracted_in_parallel() {
+    let drop_in = table(DROP_IN);
+    let capabilities = at(&drop_in, &["proxy_plugins", defaults::PROFILE, "capabilities"]);
     assert!(capabilities.as_array().expect("a list").contains(&"rebase".into()));
-    let transfer = at(&newer, &["plugins", "io.containerd.transfer.v1.local"]);
+    let transfer = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local"]);
     assert!(transfer["max_concurrent_unpacks"].as_integer().expect("a number") > 1);
-    // 2.1 does not know the key and says so at every start.
-    let older = drop_in(DROP_INS[1]);
-    let transfer = at(&older, &["plugins", "io.containerd.transfer.v1.local"]);
-    assert!(transfer.get("max_concurrent_unpacks").is_none());
 }
 
 #[test]
@@ -104,7 +91,7 @@ fn the_settings_file_states_every_setting_at_its_default() {
     let load = |file: Option<&Path>| config::load(Fragment::default(), file).expect("valid settings");
     let shown = |settings: &Settings| format!("{settings:#?}");
     assert_eq!(shown(&load(Some(&path(SETTINGS)))), shown(&load(None)));
-    let keys = drop_in(SETTINGS);
+    let keys = table(SETTINGS);
     for key in [
         "root",
         "address",
@@ -141,9 +128,42 @@ fn the_unit_is_notified_and_watched() {
     let service = service();
     assert_eq!(service["Type"], "notify");
     assert!(service["WatchdogSec"].parse::<u32>().expect("seconds") > 0);
-    assert!(service["TimeoutStopSec"].parse::<u32>().expect("seconds") > 10, "more than the time to drain");
-    let file = service["ExecStart"].split_once(" --config ").expect("a settings file").1;
-    assert_eq!(Path::new(file).file_name(), path(SETTINGS).file_name());
+    assert!(service["TimeoutStopSec"].parse::<u32>().expect("seconds") > 11, "time to drain and to write");
+}
+
+/// The settings file that the unit names.
+fn settings_path() -> String {
+    let service = service();
+    service["ExecStart"].split_once(" --config ").expect("a settings file").1.to_owned()
+}
+
+#[test]
+fn every_document_puts_the_settings_file_where_the_unit_looks_for_it() {
+    let expected = settings_path();
+    assert_eq!(Path::new(&expected).file_name(), path(SETTINGS).file_name());
+    for document in
+        ["README.md", "docs/operations.md", "kata-config/README.md", "kata-config/nexuserofs.toml"]
+    {
+        let text = read(&format!("../{document}"));
+        let is_end = |c: char| c.is_whitespace() || "`:;,)".contains(c);
+        let paths: Vec<_> = text
+            .match_indices("/etc/nexuserofs")
+            .map(|(start, _)| text[start..].split(is_end).next().unwrap_or_default().trim_end_matches('.'))
+            .collect();
+        assert!(!paths.is_empty(), "{document} says where the file goes");
+        for path in paths {
+            assert_eq!(path, expected, "in {document}");
+        }
+    }
+}
+
+#[test]
+fn every_file_is_in_the_table_of_the_readme() {
+    let readme = read("README.md");
+    for entry in std::fs::read_dir(path("")).expect("kata-config") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        assert!(name == "README.md" || readme.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[test]

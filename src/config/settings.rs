@@ -27,23 +27,24 @@ pub struct Settings {
     pub profiles: BTreeMap<ProfileName, Profile>,
 }
 
-/// How containerd is reached, for layers that are not in a file which the daemon can open.
+/// How containerd is reached, which knows where its blobs are and who may read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerdSettings {
     /// Path of its socket, absolute.
     pub address: PathBuf,
-    /// The namespace for calls that belong to no client's.
+    /// The namespace whose blobs are read for a call that names none.
     pub namespace: String,
 }
 
-/// How layers are made and kept.
+/// How layers are made and kept. All of these are accepted and have no effect yet; the log says so at
+/// each start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// Whether layers are sealed with fs-verity.
+    /// Whether layers are to be sealed with fs-verity (accepted, no effect yet).
     pub fsverity: bool,
-    /// Whether finished layers get the immutable attribute.
+    /// Whether finished layers are to get the immutable attribute (accepted, no effect yet).
     pub immutable: bool,
-    /// Options for mkfs.erofs; any option makes it the builder.
+    /// Options for mkfs.erofs, for which it is to be the builder (accepted, no effect yet).
     pub mkfs_options: Vec<String>,
 }
 

@@ -20,11 +20,11 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "SOCKET")]
     address: Option<String>,
 
-    /// containerd's socket, for layers that must be read through it [default: /run/containerd/containerd.sock]
+    /// containerd's socket, which is asked for the blobs of layers [default: /run/containerd/containerd.sock]
     #[arg(long, value_name = "SOCKET")]
     containerd_address: Option<String>,
 
-    /// containerd namespace for calls that belong to no client's [default: default]
+    /// containerd namespace whose blobs are read for a call that names none [default: default]
     #[arg(long, value_name = "NAME")]
     containerd_namespace: Option<String>,
 
@@ -41,15 +41,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     default_size: Option<String>,
 
-    /// Seal layers with fs-verity [default: false]
+    /// Seal layers with fs-verity (accepted, no effect yet) [default: false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_fsverity: Option<bool>,
 
-    /// Set the immutable attribute on finished layers [default: true]
+    /// Set the immutable attribute on finished layers (accepted, no effect yet) [default: true]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     set_immutable: Option<bool>,
 
-    /// Option for mkfs.erofs; may be given several times
+    /// Option for mkfs.erofs (accepted, no effect yet); may be given several times
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     mkfs_options: Option<Vec<String>>,
 
