@@ -137,14 +137,29 @@ fn target_directory() -> Result<PathBuf> {
 /// An empty directory on the machine's disk, removed when this value is dropped.
 struct Scratch(PathBuf);
 
+/// What names of scratch directories begin with; the id of the process that uses it follows.
+const SCRATCH: &str = "scratch-";
+
 impl Scratch {
     fn create(cache: &Cache) -> Result<Self> {
-        let dir = cache.root().join(format!("scratch-{}", std::process::id()));
-        // A directory of this name is from a dead process that had the same id.
-        remove_tree(&dir)?;
+        remove_abandoned(cache)?;
+        let dir = cache.root().join(format!("{SCRATCH}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
         Ok(Self(dir))
     }
+}
+
+/// Removes scratch directories whose process is dead, or had our id before us.
+fn remove_abandoned(cache: &Cache) -> Result<()> {
+    for entry in fs::read_dir(cache.root())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(user) = name.to_str().and_then(|name| name.strip_prefix(SCRATCH)) else { continue };
+        if user == std::process::id().to_string() || !Path::new("/proc").join(user).exists() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {

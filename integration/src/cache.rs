@@ -74,7 +74,8 @@ impl Cache {
     /// Returns the entry's directory, after `make` has filled it if it is not there yet.
     ///
     /// `make` works in a directory of its own that is renamed when it succeeds: an entry is whole or
-    /// absent. While one process makes an entry, others that want it wait.
+    /// absent. What an interrupted attempt left is removed by the next. While one process makes an entry,
+    /// others that want it wait.
     ///
     /// # Errors
     /// `make` fails, or the file system does.

@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const TESTS: &[Test] = &[
     Test { name: "demo", run: |bed| compare(bed, &bed.images.demo, 5_000) },
+    Test { name: "demo_in_block_mode", run: block_mode },
     Test { name: "encodings", run: |bed| compare(bed, &bed.images.encodings, 15) },
     Test { name: "pypi", run: |bed| compare_tree(bed, 0) },
     Test { name: "npm", run: |bed| compare_tree(bed, 1) },
@@ -35,23 +36,42 @@ fn compare_tree(bed: &Bed, index: usize) -> Result<()> {
 
 /// Compares one image, whose tree has more than `entries` entries.
 fn compare(bed: &Bed, image: &Image, entries: usize) -> Result<()> {
-    let options = NodeOptions { daemon: Some(DaemonOptions::default()), ..NodeOptions::default() };
-    let mut node = Node::start(&bed.place, image.name, &options)?;
-    let reference = node.push(image)?;
-    for snapshotter in [OVERLAYFS, SNAPSHOTTER] {
-        node.containerd.pull(NAMESPACE, snapshotter, Pull::Transfer, &reference)?;
-    }
+    let (mut node, reference) = unpack_with_both(bed, image.name, image, DaemonOptions::default())?;
     for layer in node.daemon()?.layers()? {
         check_layer(&layer, &node.dir().join("layer"))?;
     }
     let expected = read(&node, OVERLAYFS, &reference, Access::View)?;
     ensure!(expected.len() > entries, "only {} entries to compare, expected over {entries}", expected.len());
-    for (access, what) in [(Access::View, "a view"), (Access::Active, "an active snapshot")] {
-        let ours = read(&node, SNAPSHOTTER, &reference, access)?;
-        let found = tree::differences(&expected, &ours, 20);
-        ensure!(found.is_empty(), "{what} differs, overlayfs on the left:\n{}", found.join("\n"));
+    for access in [Access::View, Access::Active] {
+        ensure_equal(&expected, &read(&node, SNAPSHOTTER, &reference, access)?, access)?;
     }
     println!("{}: {} entries compared", image.name, expected.len());
+    Ok(())
+}
+
+/// What a container sees whose writable layer is a file system of its own.
+fn block_mode(bed: &Bed) -> Result<()> {
+    let options = DaemonOptions { default_size: Some("64MiB"), ..DaemonOptions::default() };
+    let (node, reference) = unpack_with_both(bed, "block-mode", &bed.images.demo, options)?;
+    let expected = read(&node, OVERLAYFS, &reference, Access::Active)?;
+    let ours = read(&node, SNAPSHOTTER, &reference, Access::Active)?;
+    ensure_equal(&expected, &ours, Access::Active)
+}
+
+/// Starts a node in which overlayfs and we have unpacked an image, and returns the image's reference.
+fn unpack_with_both(bed: &Bed, name: &str, image: &Image, daemon: DaemonOptions) -> Result<(Node, String)> {
+    let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
+    let node = Node::start(&bed.place, name, &options)?;
+    let reference = node.push(image)?;
+    for snapshotter in [OVERLAYFS, SNAPSHOTTER] {
+        node.containerd.pull(NAMESPACE, snapshotter, Pull::Transfer, &reference)?;
+    }
+    Ok((node, reference))
+}
+
+fn ensure_equal(expected: &Tree, ours: &Tree, access: Access) -> Result<()> {
+    let found = tree::differences(expected, ours, 20);
+    ensure!(found.is_empty(), "{access:?} differs, overlayfs on the left:\n{}", found.join("\n"));
     Ok(())
 }
 
@@ -66,7 +86,8 @@ fn check_layer(layer: &Path, target: &Path) -> Result<()> {
     read.map(drop)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How an image's root file system is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     View,
     Active,

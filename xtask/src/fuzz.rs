@@ -101,7 +101,7 @@ fn fuzz(target: &Path, cache: &Cache, seconds: u32) -> Result<Count> {
     command
         .arg(format!("-max_total_time={seconds}"))
         .args(LIMITS)
-        .args(["-print_final_stats=1", "-verbosity=0"])
+        .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/", cache.root().display()))
         .arg(&corpus);
     // Inputs that the project keeps are where every run starts from.

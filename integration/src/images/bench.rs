@@ -89,7 +89,7 @@ fn one(
 ) -> Result<Image> {
     let layout = steps.run(&format!("image {name}"), || {
         cache.entry(&format!("image-{name}"), &Key::of([RECIPE, name]), |dir| {
-            let work = tempfile::tempdir_in(cache.root())?;
+            let work = tempfile::tempdir_in(dir)?;
             let mut layout = Layout::create(dir)?;
             add(&mut layout, work.path())?;
             layout.finish()

@@ -36,7 +36,7 @@ const EPOCH: &str = "1760000000";
 /// mmdebstrap fails, or a file cannot be made.
 pub fn make(cache: &Cache) -> Result<(Image, Outcome)> {
     let (layout, outcome) = cache.entry("image-demo", &Key::of([RECIPE]), |dir| {
-        let work = tempfile::tempdir_in(cache.root())?;
+        let work = tempfile::tempdir_in(dir)?;
         let root = work.path().join("root.tar");
         debian_with_python(&root)?;
         let application = work.path().join("application");

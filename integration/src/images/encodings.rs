@@ -34,7 +34,7 @@ pub fn make(cache: &Cache) -> Result<(Image, Outcome)> {
     let (layout, outcome) = cache.entry("image-encodings", &Key::of([RECIPE]), |dir| {
         let mut layout = Layout::create(dir)?;
         for (name, encoding) in LAYERS {
-            let work = tempfile::tempdir_in(cache.root())?;
+            let work = tempfile::tempdir_in(dir)?;
             write_tree(&work.path().join(name), name)?;
             layout.add(Source::Directory(work.path()), encoding)?;
         }

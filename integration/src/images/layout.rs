@@ -90,7 +90,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Begins a layout in `dir`, which exists and is empty.
+    /// Begins a layout in `dir`, which exists.
     ///
     /// # Errors
     /// The blob directory cannot be made.

@@ -58,7 +58,7 @@ pub fn make(cache: &Cache, steps: &Steps<'_>) -> Result<Vec<Image>> {
 
 fn make_one(cache: &Cache, name: &'static str, tree: Tree) -> Result<(Image, Outcome)> {
     let (layout, outcome) = cache.entry(&format!("image-{name}"), &tree.key(), |dir| {
-        let work = tempfile::tempdir_in(cache.root())?;
+        let work = tempfile::tempdir_in(dir)?;
         tree.fetch(work.path())?;
         let files = count_files(work.path())?;
         ensure!(files > LARGE, "{name} has only {files} files, but must have more than {LARGE}");

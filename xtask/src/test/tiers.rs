@@ -62,7 +62,16 @@ fn unit(_: &Context) -> Result<Count> {
 }
 
 fn lint(_: &Context) -> Result<Count> {
-    Count::of_check(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+    install_protoc()?;
+    Count::of_check(cargo(&[
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "--deny=warnings",
+    ]))
 }
 
 fn deny(context: &Context) -> Result<Count> {
@@ -83,10 +92,14 @@ fn client(context: &Context) -> Result<Count> {
     Count::of_tests(real_components("independent_client"))
 }
 
+/// For the build script of the crate containerd-client, which compiles containerd's own .proto files.
+fn install_protoc() -> Result<()> {
+    machine::install(&[Package { name: "protobuf-compiler", provides: "protoc" }]).map(drop)
+}
+
 /// Makes what the test programs need, with a bar. They would make it themselves, but silently.
 fn prepare(context: &Context, images: Images) -> Result<()> {
-    // For the build script of containerd-client, which compiles containerd's own .proto files.
-    machine::install(&[Package { name: "protobuf-compiler", provides: "protoc" }])?;
+    install_protoc()?;
     host::prepare(&context.cache, images)
 }
 
