@@ -157,7 +157,9 @@ mod tests {
         let (release, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
         // Each look hangs until it is released.
-        let probe = Probe::new(move || drop(gate.lock().expect("no panic").recv()));
+        let probe = Probe::new(move || {
+            let _ = gate.lock().expect("no panic").recv();
+        });
         let mut beating = Beating::start(probe);
         assert_eq!(beating.next().await, Sign::Late, "and not alive");
         assert!(beating.signs.try_recv().is_err(), "one hanging look is reported once");
@@ -172,11 +174,11 @@ mod tests {
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
         runtime.expect("a runtime").block_on(async {
             let (release, gate) = mpsc::channel::<()>();
-            let busy = spawn_blocking(move || drop(gate.recv()));
+            let busy = spawn_blocking(move || gate.recv());
             let mut beating = Beating::start(Probe::new(|| {}));
             assert_eq!(beating.next().await, Sign::Late);
             drop(release);
-            busy.await.expect("no panic");
+            busy.await.expect("no panic").expect_err("released by its drop");
             beating.until_alive().await;
         });
     }
