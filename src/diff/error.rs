@@ -36,7 +36,7 @@ pub enum Error {
     /// The blob is not what its digest says.
     #[error(
         "blob {blob} is damaged in the content store: its {bytes} bytes have digest {found}, expected {expected} bytes; \
-         remove it (ctr content rm) and pull again"
+         remove the image (ctr images rm --sync) and pull it again"
     )]
     DamagedBlob {
         /// The blob.

@@ -42,7 +42,7 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The tar is damaged or asks for what a layer must not have.
-    #[error("the layer's tar is refused")]
+    #[error("cannot make a layer of the tar")]
     Tar(#[source] tar::Error),
     /// The tree cannot be written as EROFS.
     #[error("cannot write {path}")]
