@@ -96,7 +96,7 @@ fn build_in_root(root: &Path, into: &Path) -> Result<()> {
     fs::create_dir_all(root)?;
     GO_BUILDER.make(root)?;
     // The machine's trust anchors and resolver, so that the module proxy is reached as from the machine.
-    for file in ["etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf", "etc/hosts"] {
+    for file in ["etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf"] {
         let from = Path::new("/").join(file);
         fs::copy(&from, root.join(file))
             .with_context(|| format!("copy {} into the Go builder", from.display()))?;
