@@ -22,8 +22,11 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions=on -Ccodegen-units=1";
 
-/// Most memory that a target may use for any input, in MiB.
-const MEMORY: u32 = 1024;
+/// Most memory that a target may use for any input, and take at once, in MiB.
+const MEMORY: u32 = 512;
+const ALLOCATION: u32 = 64;
+/// Longest input in bytes: some dozens of members.
+const LENGTH: u32 = 16_384;
 /// Longest time that a target may take for one input, in seconds.
 const PATIENCE: u32 = 30;
 
@@ -86,6 +89,8 @@ fn fuzz(target: &PathBuf, cache: &Cache, seconds: u32) -> Result<bool> {
     command
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
+        .arg(format!("-malloc_limit_mb={ALLOCATION}"))
+        .arg(format!("-max_len={LENGTH}"))
         .arg(format!("-timeout={PATIENCE}"))
         .args(["-print_final_stats=1", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/", cache.root().display()))
