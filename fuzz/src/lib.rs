@@ -1,13 +1,23 @@
-//! What must hold for every layer that is accepted, whatever the archive.
+//! What must hold for every layer that is accepted, whatever the archive: for its tree, and in
+//! `image` for what is written of it.
+
+mod image;
+#[path = "../../tests/erofs/independent.rs"]
+mod independent;
+#[path = "../../tests/erofs/listing.rs"]
+mod listing;
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 
+use nexuserofs::image::erofs::Writer;
 use nexuserofs::image::tar::{
     ATTRIBUTE_COST, DIRECTORY_COST, Error, INODE_COST, Layer, Limits, MAX_NAME, MAX_PATH, MAX_SYMLINK,
-    MAX_XATTRS, XATTR_IMPLICIT, XATTR_OPAQUE, read_layer,
+    MAX_XATTRS, WHITEOUT_COST, XATTR_IMPLICIT, XATTR_OPAQUE, read_layer,
 };
-use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, FileData, Inode, InodeId, Node, Tree};
+use nexuserofs::image::tree::{BLOCK_SIZE, BlockSink, DeviceNumber, FileData, Inode, InodeId, Node, Tree};
+
+use image::BoundedImage;
 
 /// Limits that archives of a few KiB can reach.
 pub const LIMITS: Limits = Limits {
@@ -18,8 +28,7 @@ pub const LIMITS: Limits = Limits {
     max_file_size: 1 << 40,
 };
 
-/// Counts blocks and keeps none.
-#[derive(Default)]
+/// Counts blocks and keeps none. Like an image it starts behind the block of the superblock.
 struct Counter {
     bytes: u64,
 }
@@ -40,23 +49,27 @@ impl BlockSink for Counter {
     }
 }
 
-/// Reads `archive` twice, from one buffer and in small pieces, and checks what comes out.
+/// Reads `archive` twice, from one buffer and in small pieces, and checks what comes out. The second
+/// time it becomes an image, if that is small enough.
 pub fn check(archive: &[u8]) {
-    let (whole, sink) = read(&mut &*archive);
-    let (pieces, _) = read(&mut BufReader::with_capacity(61, archive));
+    let mut counter = Counter { bytes: BLOCK_SIZE };
+    let whole = read_layer(&mut &*archive, &mut counter, &LIMITS);
+    if let Ok(layer) = &whole {
+        check_layer(layer, &counter);
+    }
+    let mut image = BoundedImage::default();
+    let mut writer = Writer::new(&mut image);
+    let pieces = read_layer(&mut BufReader::with_capacity(61, archive), &mut writer, &LIMITS);
     match (whole, pieces) {
+        (_, Err(Error::Store { source, .. })) => assert!(BoundedImage::is_full(&source)),
         (Ok(layer), Ok(pieces)) => {
             assert_eq!(layer, pieces);
-            check_layer(&layer, &sink);
+            let finished = writer.finish(&layer.tree, image::UUID);
+            image::check(&image, finished, &layer.tree);
         }
         (Err(whole), Err(pieces)) => assert_eq!(whole.to_string(), pieces.to_string()),
         (whole, pieces) => panic!("{whole:?} or {pieces:?}"),
     }
-}
-
-fn read<R: BufRead>(reader: &mut R) -> (Result<Layer, Error>, Counter) {
-    let mut sink = Counter::default();
-    (read_layer(reader, &mut sink, &LIMITS), sink)
 }
 
 fn check_layer(layer: &Layer, sink: &Counter) {
@@ -91,6 +104,7 @@ fn weight(inode: &Inode, sink: &Counter) -> u64 {
             weight += target.len() as u64;
         }
         Node::Directory(_) => weight += DIRECTORY_COST,
+        Node::CharacterDevice(DeviceNumber { major: 0, minor: 0 }) => weight += WHITEOUT_COST,
         Node::Socket => panic!("tar has no sockets"),
         _ => {}
     }

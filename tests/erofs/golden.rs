@@ -6,10 +6,15 @@ use std::fs;
 use std::path::Path;
 
 use nexuserofs::image::digest::Digest;
+use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
+use tempfile::TempDir;
 
+use crate::archive::{Entry, archive};
 use crate::everything::everything;
+use crate::layers::build;
 use crate::sample::{Sample, bytes, metadata};
+use crate::sparse_file::Sparse;
 
 #[test]
 fn images_are_those_of_layout_v1() {
@@ -23,6 +28,73 @@ fn images_are_those_of_layout_v1() {
     for (name, sample, digest) in corpus {
         assert_eq!(Digest::of(&sample.image()).hex(), digest, "{name}");
     }
+}
+
+#[test]
+fn the_image_of_an_archive_is_that_of_layout_v1() {
+    let image = image(&archive(&representative()));
+    let expected = "d18a526314c8c3b67066d10764e6b7404850f49b3a4675048dae4f12740f0c4d";
+    assert_eq!(Digest::of(&image).hex(), expected);
+}
+
+#[test]
+fn data_is_in_the_order_of_the_archive_replaced_files_included() {
+    let whiteout = Entry::file(".wh.gone", "passed over");
+    let entries = [
+        Entry::file("z", "first"),
+        Entry::file("a", "second"),
+        whiteout,
+        Entry::file("z", "third"),
+        Entry::file(".wh..wh.plnk/1", "passed over"),
+        Entry::file("b", ""),
+        Entry::file("m", "fourth"),
+    ];
+    let image = image(&archive(&entries));
+    let superblock = Superblock::parse(&image).unwrap();
+    let data = image[4096..superblock.meta_block as usize * 4096].chunks(4096);
+    let texts = data.map(|block| block.split(|&byte| byte == 0).next().unwrap());
+    assert!(texts.eq([b"first".as_slice(), b"second", b"third", b"fourth"]));
+}
+
+/// The image of the layer of an archive.
+fn image(archive: &[u8]) -> Vec<u8> {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("layer.erofs");
+    build(&mut &*archive, archive, &file);
+    fs::read(file).unwrap()
+}
+
+/// All that a tar decides about an image: order of data, rounding of sparse files, directories that no
+/// entry names, whiteouts, opaque directories, links and attributes.
+fn representative() -> Vec<Entry> {
+    let owner = Metadata {
+        mode: 0o4711,
+        uid: 70_000,
+        gid: 5,
+        mtime: Timestamp { seconds: -2, nanoseconds: 999_999_999 },
+        xattrs: [(b"user.lang".to_vec(), b"en".to_vec())].into(),
+    };
+    let runs = vec![(5_000, vec![b's'; 10_000]), (900_000, vec![b't'; 5])];
+    let sparse = Sparse { path: b"var/sparse".to_vec(), size: 1_000_000, runs };
+    let block = 123_456_789 * 4096;
+    let vast = Sparse { path: b"var/vast".to_vec(), size: 1 << 40, runs: vec![(block, vec![b'v'; 4096])] };
+    vec![
+        Entry::file("usr/bin/tool", bytes(1, 10_000)).metadata(&owner),
+        Entry::hard_link("usr/bin/alias", "usr/bin/tool").metadata(&owner),
+        Entry::symlink("bin", "usr/bin"),
+        Entry::file("bin/through-a-link", "x"),
+        Entry::file("replaced", "old data"),
+        sparse.pax_1_0(),
+        vast.pax_0_1(),
+        Entry::symlink("replaced", "var"),
+        Entry::directory("etc").mode(0o1750).mtime(1_700_000_000),
+        Entry::file("etc/.wh.gone", "").owner(3, 4).mtime(5),
+        Entry::file("opt/.wh..wh..opq", ""),
+        Entry::file(".wh.srv", ""),
+        Entry::file("srv", ""),
+        Entry::directory("srv"),
+        Entry::device(b'4', "dev/disk", 8, 300),
+    ]
 }
 
 #[test]

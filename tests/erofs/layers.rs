@@ -42,8 +42,8 @@ proptest! {
 fn kernel_shows_what_archives_describe() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..50 {
-        let Archived { sample, entries } = any_archive().new_tree(&mut runner).unwrap().current();
-        let bytes = crate::archive::archive(&entries);
+        let archived = any_archive().new_tree(&mut runner).unwrap().current();
+        let (sample, bytes) = (&archived.sample, archived.bytes());
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("layer.erofs");
         build(&mut bytes.as_slice(), &bytes, &file);
@@ -55,7 +55,7 @@ fn kernel_shows_what_archives_describe() {
 }
 
 /// Builds the layer file of an archive with these bytes.
-fn build(stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
+pub(crate) fn build(stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
     build::read(stream, file).unwrap().seal(&Digest::of(archive)).unwrap()
 }
 

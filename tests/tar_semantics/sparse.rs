@@ -212,6 +212,17 @@ fn only_files_are_sparse() {
 }
 
 #[test]
+fn a_name_with_a_nul_is_refused() {
+    let path = b"a\0b".to_vec();
+    let sparse = Sparse { path: path.clone(), ..Sparse::of(100, &[(0, 1)]) };
+    for entry in [sparse.pax_0_0(), sparse.pax_0_1(), sparse.pax_1_0()] {
+        assert_eq!(fault(&archive(&[entry])), Fault::Malformed(Malformed::PaxRecord));
+    }
+    let dense = Entry::file("f", "data").pax("GNU.sparse.name", path);
+    assert_eq!(read(&archive(&[dense])).unwrap().list()[1], "/f f0644 \"data\"");
+}
+
+#[test]
 fn sparse_records_of_an_unknown_version_mean_nothing() {
     let entry = Entry::file("f", "data")
         .pax("GNU.sparse.major", "2")

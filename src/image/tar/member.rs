@@ -132,7 +132,7 @@ impl<'l> MemberReader<'l> {
         take_metadata(header, &overrides, member)?;
         member.kind = kind(header, &overrides, &member.path, stream, self.limits)?;
         let is_pax_sparse = sparse::is_declared(&overrides.sparse) && header.type_flag() != b'S';
-        if let Some(path) = overrides.sparse.name().filter(|_| is_pax_sparse) {
+        if is_pax_sparse && let Some(path) = overrides.sparse.name()? {
             path.clone_into(&mut member.path);
         }
         Ok(())

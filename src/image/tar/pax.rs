@@ -115,9 +115,13 @@ impl<'a> Overrides<'a> {
 }
 
 impl<'a> SparseRecords<'a> {
-    /// Path of the file, if given. The path in the header is then an invented one.
-    pub(super) fn name(&self) -> Option<&'a [u8]> {
-        given(self.name)
+    /// Path of the file, if given. The path in the header is then an invented one. POSIX does not
+    /// know this record, so that a NUL in it is found only where it counts.
+    pub(super) fn name(&self) -> Result<Option<&'a [u8]>, Malformed> {
+        match given(self.name) {
+            Some(name) if name.contains(&0) => Err(Malformed::PaxRecord),
+            name => Ok(name),
+        }
     }
 
     fn pair(&mut self, place: usize, value: &'a [u8]) -> Result<(), Malformed> {
