@@ -104,8 +104,8 @@ fn build_in_root(root: &Path, into: &Path) -> Result<()> {
     Run::new("cp").arg("-a").arg(module()).arg(root.join("module")).run()?;
     fs::create_dir(root.join("programs"))?;
     let go = Run::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child"])
-        .arg(format!("--mount-proc={}", root.join("proc").display()))
+        // /proc is mounted after the change of root, so its path is the new root's.
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc=/proc"])
         .arg(format!("--root={}", root.display()))
         .args(["--wd=/module", "go"])
         .env("HOME", "/root");
