@@ -51,9 +51,10 @@ fn kill_again_and_again(bed: &Bed) -> Result<()> {
     node.assert_nothing_mounted()
 }
 
-/// Starts the daemon again: the image can be pulled at once, is whole, and can be removed without a trace.
+/// Starts the daemon again: the image can be pulled, is whole, and can be removed without a trace.
 fn recover(daemon: &mut Daemon, containerd: &Containerd, image: &str, layers: usize) -> Result<()> {
     daemon.restart()?;
+    wait_until_connected(containerd)?;
     containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, image)?;
     check_layers(daemon, layers)?;
     containerd.remove_image(NAMESPACE, image)?;
@@ -73,6 +74,15 @@ fn kill_during_pulls(
         daemon.kill()?;
         pulls.join().map_err(|_| anyhow!("the pulling thread panicked"))
     })
+}
+
+/// Waits until containerd has dialled the daemon again, for which it takes up to three seconds. A pull before
+/// that unpacks nothing and still succeeds: with parallel unpacking, containerd 2.3 drops the error of Prepare.
+fn wait_until_connected(containerd: &Containerd) -> Result<()> {
+    const PROBE: &str = "probe";
+    let snapshots = || containerd.ctr(NAMESPACE).args(["snapshots", "--snapshotter", SNAPSHOTTER]);
+    eventually(|| Ok(snapshots().args(["prepare", PROBE]).run().err().map(|error| format!("{error:#}"))))?;
+    snapshots().args(["remove", PROBE]).run()
 }
 
 /// Whether a dead daemon was making a layer, or had a snapshot that was to be committed.
