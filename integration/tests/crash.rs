@@ -4,6 +4,7 @@
 
 use std::env;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,10 +69,14 @@ fn kill_during_pulls(
     image: &str,
     moment: Duration,
 ) -> Result<()> {
+    // Pulls can go on without a daemon, and succeed: see `wait_until_connected`.
+    let killed = AtomicBool::new(false);
     thread::scope(|scope| {
-        let pulls = scope.spawn(|| while cycle(containerd, image).is_ok() {});
+        let pulls =
+            scope.spawn(|| while !killed.load(Ordering::SeqCst) && cycle(containerd, image).is_ok() {});
         thread::sleep(moment);
         daemon.kill()?;
+        killed.store(true, Ordering::SeqCst);
         pulls.join().map_err(|_| anyhow!("the pulling thread panicked"))
     })
 }
