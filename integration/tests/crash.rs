@@ -72,8 +72,7 @@ fn kill_during_pulls(
     // Pulls can go on without a daemon, and succeed: see `wait_until_connected`.
     let killed = AtomicBool::new(false);
     thread::scope(|scope| {
-        let pulls =
-            scope.spawn(|| while !killed.load(Ordering::SeqCst) && cycle(containerd, image).is_ok() {});
+        let pulls = scope.spawn(|| pull_until(&killed, containerd, image));
         thread::sleep(moment);
         daemon.kill()?;
         killed.store(true, Ordering::SeqCst);
@@ -93,6 +92,14 @@ fn wait_until_connected(containerd: &Containerd) -> Result<()> {
 /// Whether a dead daemon was making a layer, or had a snapshot that was to be committed.
 fn has_unfinished_work(daemon: &Daemon) -> Result<bool> {
     Ok(!daemon.entries("staging")?.is_empty() || !daemon.entries("snapshots")?.is_empty())
+}
+
+/// Pulls and removes until it is told to end, or one of the two fails.
+fn pull_until(end: &AtomicBool, containerd: &Containerd, image: &str) {
+    let mut pulling = true;
+    while pulling && !end.load(Ordering::SeqCst) {
+        pulling = cycle(containerd, image).is_ok();
+    }
 }
 
 fn cycle(containerd: &Containerd, image: &str) -> Result<()> {
