@@ -125,6 +125,15 @@ impl Tree {
     }
 }
 
+/// Gives the content of a tree's regular files back: from an image, or from a directory.
+pub trait Contents {
+    /// Opens the data of the regular file `inode`, from its first byte to its size; holes read as zeros.
+    ///
+    /// # Errors
+    /// What opening it failed with; [`std::io::ErrorKind::InvalidInput`] if it is no regular file.
+    fn open(&self, inode: InodeId) -> std::io::Result<Box<dyn std::io::Read + '_>>;
+}
+
 /// Where file data goes while a layer is read: an append-only area of whole blocks.
 ///
 /// One file after the other: the reader notes [`BlockSink::next_block`], appends the file's bytes
