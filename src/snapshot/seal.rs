@@ -22,8 +22,8 @@ impl Workshop {
     /// Makes the layer of a committed snapshot, unless it has one or is not there any more. It can be
     /// interrupted at any point: what was written is kept until the layer is on record.
     pub(super) fn seal(&self, id: SnapshotId, stop: &dyn Fn() -> bool) -> Result<(), Error> {
-        let unsealed = self.ledger.read(|index| index.by_id(id)?.unsealed().cloned());
-        let Some(unsealed) = unsealed else { return Ok(()) };
+        let Some(record) = self.ledger.read(|index| index.by_id(id).cloned()) else { return Ok(()) };
+        let Some(unsealed) = record.unsealed() else { return Ok(()) };
         if !self.ledger.directories.has_written(id, unsealed.writable) {
             return Err(Error::WrittenLost);
         }
@@ -35,7 +35,8 @@ impl Workshop {
             let usage = self.ledger.shelf.usage(&key)?.into();
             Ok(Arc::new(record.sealed(Committed { layer: key.clone(), usage })))
         })?;
-        tracing::info!(snapshot = %id, layer = %key, image_bytes, "made a layer of what was written");
+        let (profile, name) = (&record.profile, &record.key);
+        tracing::info!(profile, name, layer = %key, image_bytes, "made a layer of what was written");
         self.discard_written(id);
         Ok(())
     }

@@ -3,22 +3,16 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, mknodat};
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
+use super::plan::{self, upper_of};
 use crate::error::Kind as Failure;
 use crate::expose::mount::Mount;
 use crate::skipped::skip;
 use crate::snapshot::{Error, Kind, Labels};
-
-/// The directory that a plan writes to.
-pub(super) fn upper_of(mounts: &[Mount]) -> PathBuf {
-    let last = mounts.last().unwrap();
-    let upper = last.options.iter().find_map(|option| option.strip_prefix("upperdir="));
-    PathBuf::from(upper.unwrap_or(&last.source))
-}
 
 /// Commits as `name`, on `parent`, a snapshot with a file of this name.
 pub(super) fn commit_file(host: &Host, name: &str, parent: Option<&str>) {
@@ -177,41 +171,14 @@ impl Block {
     }
 
     /// Mounts the block as containerd does. None, and a word about it, where that cannot be.
-    fn mount(&self, test: &str) -> Option<Mounted> {
-        use crate::sys::loopdev::{Access, LoopDevice};
-        let point = tempfile::tempdir().unwrap();
-        let file = File::options().read(true).write(true).open(self.path()).unwrap();
-        let mounted = LoopDevice::attach(&file, Access::ReadWrite).and_then(|device| {
-            let flags = rustix::mount::MountFlags::empty();
-            Ok(rustix::mount::mount(device.path(), point.path(), "ext4", flags, None)?)
-        });
-        match mounted {
-            Ok(()) => Some(Mounted { point }),
-            Err(error) => {
-                skip(test, format!("no block can be mounted (needs root): {error}"));
-                None
-            }
-        }
+    fn mount(&self, test: &str) -> Option<plan::Mounted> {
+        let mounted = plan::Mounted::new(&self.mounts);
+        mounted.map_err(|error| skip(test, format!("no block can be mounted (needs root): {error}"))).ok()
     }
 }
 
-/// A mounted block, unmounted when dropped.
-struct Mounted {
-    point: tempfile::TempDir,
-}
-
-impl Mounted {
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.point.path().join("upper").join(name), text).unwrap();
-    }
-
-    fn unmount(self) {}
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        rustix::mount::unmount(self.point.path(), rustix::mount::UnmountFlags::empty()).unwrap();
-    }
+fn write(mounted: &plan::Mounted, name: &str, text: &str) {
+    fs::write(mounted.top().join(name), text).unwrap();
 }
 
 fn committed_file(host: &Host, name: &str, path: &str) -> std::io::Result<String> {
@@ -224,8 +191,8 @@ fn a_block_that_was_unmounted_is_a_layer() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_that_was_unmounted_is_a_layer") else { return };
-    mounted.write("file", "in a block");
-    mounted.unmount();
+    write(&mounted, "file", "in a block");
+    drop(mounted);
     let before = host.snapshotter.usage(BLOCK, "k").unwrap();
     assert!(before.bytes > 0 && before.inodes == 1);
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
@@ -239,7 +206,7 @@ fn a_block_that_was_never_mounted_is_an_empty_layer() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_that_was_never_mounted_is_an_empty_layer") else { return };
-    mounted.unmount();
+    drop(mounted);
     let other = Block::prepare(&host, "never");
     host.snapshotter.commit(BLOCK, "a", "never", None, Labels::new()).unwrap();
     assert!(committed_file(&host, "a", "/file").is_err());
@@ -254,10 +221,10 @@ fn a_block_that_is_still_mounted_gives_what_has_not_reached_it_yet() {
     let Some(mounted) = block.mount("a_block_that_is_still_mounted_gives_what_has_not_reached_it_yet") else {
         return;
     };
-    mounted.write("file", "not written back");
+    write(&mounted, "file", "not written back");
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
     assert_eq!(committed_file(&host, "a", "/file").unwrap(), "not written back");
-    mounted.unmount();
+    drop(mounted);
     host.assert_consistent();
 }
 
@@ -266,12 +233,12 @@ fn a_block_whose_journal_did_not_end_is_replayed() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_whose_journal_did_not_end_is_replayed") else { return };
-    mounted.write("file", "in the journal");
-    File::open(mounted.point.path()).and_then(|top| Ok(rustix::fs::syncfs(top)?)).unwrap();
+    write(&mounted, "file", "in the journal");
+    File::open(mounted.top()).and_then(|top| Ok(rustix::fs::syncfs(top)?)).unwrap();
     // What a machine leaves that loses its power now.
     let torn = block.path().with_extension("torn");
     fs::copy(block.path(), &torn).unwrap();
-    mounted.unmount();
+    drop(mounted);
     fs::rename(&torn, block.path()).unwrap();
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
     assert_eq!(committed_file(&host, "a", "/file").unwrap(), "in the journal");
