@@ -13,6 +13,7 @@ mod content;
 mod error;
 mod media;
 mod pass;
+mod tap;
 mod turns;
 mod work;
 
