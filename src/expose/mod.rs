@@ -4,8 +4,10 @@
 //! * [`plan`]: the entries that a snapshot gets, as a pure function of its record.
 //! * [`overlay`]: the directories that a snapshot writes to.
 //! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
+//! * [`idmap`]: mappings of user namespaces.
 
 pub mod block;
+pub mod idmap;
 pub mod mount;
 pub mod overlay;
 pub mod plan;
