@@ -4,6 +4,7 @@ mod machine;
 mod report;
 mod rounds;
 mod unpack;
+mod verdict;
 
 use std::process::ExitCode;
 

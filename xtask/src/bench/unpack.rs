@@ -75,7 +75,7 @@ fn measure_against(bed: &Bed, peer: Peer, layers: &Layers, report: &mut Report) 
         report.single.push(row(image.name, peer, &fetched, &node, &[OURS, PEER, PEER_SYNCED], rounds)?);
         together.extend(fetched);
     }
-    report.together.push(row("all three", peer, &together, &node, &[OURS, PEER], rounds)?);
+    report.together.push(row("all three", peer, &together, &node, &[OURS, PEER, PEER_SYNCED], rounds)?);
     for (entries, image) in &layers.directories {
         let slow = peer == Peer::Default && *entries >= SLOW_ENTRIES;
         let fetched = fetch(&node, image)?;
