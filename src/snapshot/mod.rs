@@ -7,6 +7,7 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
+//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
 //! * `create`, `commit`, `layers`: the operations that take more than a few lines.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
@@ -16,6 +17,7 @@ mod commit;
 mod create;
 mod directory;
 mod error;
+mod host;
 mod index;
 mod keyed;
 mod layers;
@@ -24,6 +26,7 @@ pub mod model;
 mod publish;
 mod record;
 mod recovery;
+mod requested;
 mod seal;
 mod sealing;
 pub mod settings;

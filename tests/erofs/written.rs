@@ -150,7 +150,9 @@ fn assert_same_layer(test: &str, top: &Path, sample: &Sample) {
 fn assert_contents(top: &Path, sample: &Sample) {
     let scanned = upper::scan(open(top), &|| false).unwrap();
     let mut by_path = BTreeMap::new();
-    listing::visit(&scanned.tree, &mut |path, id, _| drop(by_path.insert(path, id)));
+    listing::visit(&scanned.tree, &mut |path, id, _| {
+        by_path.insert(path, id);
+    });
     for probe in sample.probes() {
         let id = by_path[&probe.path];
         let mut reader = scanned.contents.open(id).unwrap();
