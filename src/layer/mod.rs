@@ -1,6 +1,7 @@
 //! Layers by content: one immutable EROFS file however many namespaces, profiles and snapshots use it.
 //!
 //! * [`build`]: the file of a layer, made while its tar streams by.
+//! * [`open`](mod@open): that file read back.
 //! * [`key`]: the name of a layer on this host.
 //! * [`record`]: what is known about a layer, also written beside its file.
 //! * [`root`]: the attributes of `/` as a layer sets them.
@@ -8,6 +9,7 @@
 
 pub mod build;
 pub mod key;
+pub mod open;
 pub mod record;
 pub mod root;
 pub mod shelf;

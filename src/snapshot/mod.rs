@@ -7,10 +7,11 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
-//! * `create`, `commit`, `layers`: the operations that take more than a few lines.
+//! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
+mod compare;
 mod create;
 mod directory;
 mod error;
@@ -26,6 +27,7 @@ mod snapshotter;
 #[cfg(test)]
 mod tests;
 
+pub use compare::{Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};

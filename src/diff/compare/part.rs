@@ -1,0 +1,49 @@
+//! One layer of a comparison, opened: a sealed layer, or what was written to a snapshot.
+
+use std::collections::BTreeMap;
+
+use super::error::Error;
+use crate::image::overlay::Layer;
+use crate::image::tar::XATTR_IMPLICIT;
+use crate::image::tree::{Metadata, Tree};
+use crate::layer::open::{self, LayerImage};
+use crate::layer::{LayerKey, RootAttributes};
+use crate::snapshot::{Snapshotter, Written};
+
+/// A layer that can be read.
+pub(super) enum Part {
+    /// The file of a layer.
+    Sealed(LayerImage),
+}
+
+impl Part {
+    /// Opens the file of a layer.
+    pub(super) fn sealed(snapshots: &Snapshotter, layer: &LayerKey) -> Result<Self, Error> {
+        Ok(Self::Sealed(open::open(&snapshots.layer_image(layer))?))
+    }
+
+    /// Reads what was written to a snapshot.
+    pub(super) fn written(_written: &Written, _stop: &dyn Fn() -> bool) -> Result<Self, Error> {
+        Err(Error::Unrelated)
+    }
+
+    pub(super) fn layer(&self) -> Layer<'_> {
+        match self {
+            Self::Sealed(image) => Layer { tree: image.tree(), contents: image },
+        }
+    }
+}
+
+/// Takes the root out of a difference that does not change it. An upper directory always has one, with
+/// the attributes of the image's, and a layer that only names it would say that something changed.
+pub(super) fn forget_unchanged_root(tree: &mut Tree, below: &RootAttributes) {
+    let Some(root) = tree.inodes.first_mut() else { return };
+    let Metadata { mode, uid, gid, xattrs, .. } = &mut root.metadata;
+    let is_own = |name: &[u8]| name.starts_with(b"trusted.overlay.");
+    let shown: BTreeMap<_, _> = xattrs.iter().filter(|(name, _)| !is_own(name)).collect();
+    let same =
+        (*mode, *uid, *gid) == (below.mode, below.uid, below.gid) && shown.into_iter().eq(&below.xattrs);
+    if same {
+        xattrs.insert(XATTR_IMPLICIT.to_vec(), b"y".to_vec());
+    }
+}
