@@ -1,15 +1,18 @@
 //! What a comparison needs: what the mounts of a snapshot show, and where that lies.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::index::Index;
+use super::model::QUIESCED_LABEL;
 use super::record::{Record, SnapshotId, State};
 use super::{Error, Snapshotter};
+use crate::expose::block::{self, Holder, MountedBlock};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Writable;
-use crate::layer::{LayerKey, LayerRecord, RootAttributes};
+use crate::layer::{LayerKey, RootAttributes};
 
 /// What the mounts of a view or an active snapshot show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +23,17 @@ pub struct Shown {
     pub written: Option<Written>,
 }
 
-/// Where an active snapshot keeps what was written to it.
+/// What an active snapshot has written, wherever it keeps that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Key of the snapshot.
-    pub key: String,
-    /// The snapshot's directory.
-    pub directory: PathBuf,
-    /// What in it receives the changes.
-    pub writable: Writable,
+pub struct Written(Arc<Record>);
+
+/// An open upper directory.
+#[derive(Debug)]
+pub struct OpenUpper {
+    /// The directory.
+    pub directory: OwnedFd,
+    /// The mount that it is in, if it is in a writable block. Has to live as long as the directory is used.
+    pub block: Option<MountedBlock>,
 }
 
 impl Snapshotter {
@@ -56,16 +61,34 @@ impl Snapshotter {
         }
     }
 
+    /// Opens what was written, to be read while whoever writes it may go on.
+    ///
+    /// # Errors
+    /// [`Error::BlockHeld`] if a virtual machine has the writable block and did not promise to be quiet; if it
+    /// is not there or cannot be mounted.
+    pub fn open_written(&self, Written(record): &Written) -> Result<OpenUpper, Error> {
+        let directories = &self.inner.ledger.directories;
+        match record.active()?.writable {
+            Writable::Extraction | Writable::Directory => {
+                Ok(OpenUpper { directory: directories.open_upper(record.id)?, block: None })
+            }
+            Writable::Block => {
+                let path = directories.block(record.id);
+                let holder = match block::is_held(&path)? {
+                    false => Holder::Host,
+                    true if record.labels.contains_key(QUIESCED_LABEL) => Holder::QuiescedGuest,
+                    true => return Err(Error::BlockHeld { key: record.key.clone() }),
+                };
+                let block = MountedBlock::open(&path, holder)?;
+                Ok(OpenUpper { directory: block.upper()?, block: Some(block) })
+            }
+        }
+    }
+
     /// The file of a layer.
     #[must_use]
     pub fn layer_image(&self, layer: &LayerKey) -> PathBuf {
         self.inner.ledger.shelf.image(layer)
-    }
-
-    /// What is known about a layer.
-    #[must_use]
-    pub fn layer(&self, key: &LayerKey) -> Option<Arc<LayerRecord>> {
-        self.inner.ledger.read(|index| index.layer(key).map(Arc::clone))
     }
 
     /// The attributes of `/` in a chain of layers, newest first.
@@ -95,15 +118,13 @@ impl Snapshotter {
         index.snapshots().find(has_plan).map(Arc::clone)
     }
 
-    fn shown_of(&self, record: &Record) -> Result<Shown, Error> {
+    fn shown_of(&self, record: &Arc<Record>) -> Result<Shown, Error> {
         match &record.state {
             State::View(lower) => Ok(Shown { layers: lower.layers.clone(), written: None }),
-            State::Committed(_) => Err(Error::NoMounts { key: record.key.clone() }),
+            State::Committed(_) | State::Unsealed(_) => Err(Error::NoMounts { key: record.key.clone() }),
             State::Active(active) => match &active.layer {
                 None => {
-                    let directory = self.inner.ledger.directories.of(record.id);
-                    let (key, writable) = (record.key.clone(), active.writable);
-                    let written = Some(Written { key, directory, writable });
+                    let written = Some(Written(Arc::clone(record)));
                     Ok(Shown { layers: active.lower.layers.clone(), written })
                 }
                 Some(layer) => {

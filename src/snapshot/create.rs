@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::directory::Content;
-use super::index::{Chain, Change};
+use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::settings::Profile;
 use super::{Error, Labels, Snapshotter};
@@ -22,12 +22,14 @@ enum Purpose {
 impl Snapshotter {
     /// Makes an active snapshot and returns its mounts.
     ///
+    /// On a snapshot whose layer is still to be made of what was written, it waits for that.
+    ///
     /// One to extract a layer into, as its label or its key says, gets a directory; otherwise the
     /// profile says whether it writes to a block or to a directory.
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::AlreadyExists`], [`Error::ParentNotFound`],
-    /// [`Error::ParentNotCommitted`], or if the disk is full or fails.
+    /// [`Error::ParentNotCommitted`], [`Error::NotSealed`], or if the disk is full or fails.
     pub fn prepare(
         &self,
         profile: &str,
@@ -71,10 +73,8 @@ impl Snapshotter {
         }
         let parent = parent.filter(|parent| !parent.is_empty());
         let ledger = &self.inner.ledger;
-        let chain = ledger.read(|index| {
-            index.check_free(profile_name, key)?;
-            index.chain(profile_name, parent)
-        })?;
+        ledger.read(|index| index.check_free(profile_name, key))?;
+        let chain = self.sealed_chain(profile_name, parent)?;
         let naming = Naming {
             id: SnapshotId::new()
                 .map_err(store::Error::io("name a directory in", ledger.directories.path()))?,
@@ -96,6 +96,17 @@ impl Snapshotter {
         Ok(mounts)
     }
 
+    /// What a new snapshot stands on. Waits until the layers of all committed snapshots below are made: a
+    /// plan names them, and never changes.
+    fn sealed_chain(&self, profile: &str, parent: Option<&str>) -> Result<Chain, Error> {
+        loop {
+            match self.inner.ledger.read(|index| index.below(profile, parent))? {
+                Below::Chain(chain) => return Ok(chain),
+                Below::Unsealed(record) => self.inner.sealing.wait(&record)?,
+            }
+        }
+    }
+
     /// Makes the record of a directory that is in place, if all still is as it was looked up.
     fn record_new(&self, record: Arc<Record>, chain: &Chain, parent: Option<&str>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
@@ -103,11 +114,13 @@ impl Snapshotter {
         let result = ledger.change(|index| {
             index.check_free(&record.profile, &record.key)?;
             // The parent may have been removed meanwhile, and even made anew on other layers.
-            if index.chain(&record.profile, parent)? != *chain {
-                let parent = parent.unwrap_or_default().to_owned();
-                return Err(Error::ParentNotFound { profile: record.profile.clone(), parent });
+            match index.below(&record.profile, parent)? {
+                Below::Chain(found) if found == *chain => Ok(vec![Change::AddSnapshot(record)]),
+                _ => {
+                    let parent = parent.unwrap_or_default().to_owned();
+                    Err(Error::ParentNotFound { profile: record.profile.clone(), parent })
+                }
             }
-            Ok(vec![Change::AddSnapshot(record)])
         });
         if result.is_err() && ledger.is_settled() {
             ledger.trash.discard(&ledger.directories.of(id))?;

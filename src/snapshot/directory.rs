@@ -1,7 +1,10 @@
 //! What lies on disk for a snapshot: `ROOT/snapshots/ID`.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::record::{Active, Record, SnapshotId, State};
 use crate::expose::block::{self, BlockTemplates};
@@ -40,11 +43,13 @@ pub(super) enum Content<'a> {
 
 impl<'a> Content<'a> {
     /// What a snapshot in this state starts with, on layers that give `/` these attributes. None if
-    /// it writes to a block, whose size the state does not hold.
+    /// it writes to a block, whose size the state does not hold, or is to become a layer, which must not
+    /// be an empty one.
     pub(super) fn without_block(state: &State, root: &'a RootAttributes) -> Option<Self> {
         const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
         match state {
             State::Committed(_) => Some(Self::Record),
+            State::Unsealed(_) => None,
             State::View(lower) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
@@ -63,6 +68,26 @@ impl Directories {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The writable block of a snapshot.
+    pub(super) fn block(&self, id: SnapshotId) -> PathBuf {
+        self.of(id).join(BLOCK_NAME)
+    }
+
+    /// Whether that is there which a snapshot writes to.
+    pub(super) fn has_written(&self, id: SnapshotId, writable: Writable) -> bool {
+        match writable {
+            Writable::Extraction | Writable::Directory => self.of(id).join(UPPER_NAME).exists(),
+            Writable::Block => self.block(id).exists(),
+        }
+    }
+
+    /// Opens the directory that a snapshot writes to.
+    pub(super) fn open_upper(&self, id: SnapshotId) -> Result<OwnedFd, Error> {
+        let upper = self.of(id).join(UPPER_NAME);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&upper, flags, Mode::empty()).map_err(Error::io("open", &upper))
     }
 
     pub(super) fn of(&self, id: SnapshotId) -> PathBuf {
@@ -123,7 +148,7 @@ impl Directories {
         match writable {
             Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
             Writable::Block => {
-                let block = self.of(id).join(BLOCK_NAME);
+                let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;
                 Ok(DiskUsage::of_inode(&stat))
             }

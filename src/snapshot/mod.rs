@@ -8,6 +8,8 @@
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
+//! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
+//! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -20,14 +22,17 @@ mod keyed;
 mod layers;
 mod ledger;
 pub mod model;
+mod publish;
 mod record;
 mod recovery;
+mod seal;
+mod sealing;
 pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Shown, Written};
+pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};

@@ -13,6 +13,9 @@ pub type Labels = BTreeMap<String, String>;
 pub const EXTRACTION_LABEL: &str = "containerd.io/snapshot.ref";
 /// Label with the uncompressed digest of the layer that will be applied (containerd 2.3 and later).
 pub const DIFF_ID_LABEL: &str = "containerd.io/snapshot/diff-id";
+/// Label on an active snapshot whose virtual machine has written all back and writes nothing more until
+/// Commit has answered; its value does not matter.
+pub const QUIESCED_LABEL: &str = "containerd.io/snapshot/erofs.quiesced";
 
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

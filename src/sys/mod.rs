@@ -1,4 +1,6 @@
 //! System calls that no library offers safely. The only room with `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod locks;
+pub mod loopdev;
 pub mod writeback;

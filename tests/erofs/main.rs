@@ -10,6 +10,7 @@
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
 //! * `kernel`: the same through a mount; needs root and a kernel with file-backed EROFS.
+//! * `written`: samples as directories, through the builder for what was written, and both readers.
 //! * `archives`: samples as tar archives; `layers`: what the layer builder makes of these, through both
 //!   readers.
 
@@ -38,3 +39,4 @@ mod sample;
 mod skipped;
 #[path = "../tar_semantics/sparse_file.rs"]
 mod sparse_file;
+mod written;

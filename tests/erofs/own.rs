@@ -1,10 +1,10 @@
 //! Our own reader.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 
 use nexuserofs::image::erofs::read::{Image, Limits};
 use nexuserofs::image::tree::{Contents as _, InodeId};
-use std::collections::BTreeMap;
 
 use crate::listing::{self, Listing, Probe};
 
@@ -16,7 +16,9 @@ pub(crate) fn assert_shows(image: &[u8], expected: &Listing, probes: &[Probe]) {
     let read = Image::open(image, &Limits::default()).unwrap();
     listing::assert_same(&listing::expected(read.tree()), expected);
     let mut paths: BTreeMap<Vec<u8>, InodeId> = BTreeMap::new();
-    listing::visit(read.tree(), &mut |path, id, _| drop(paths.insert(path, id)));
+    listing::visit(read.tree(), &mut |path, id, _| {
+        paths.insert(path, id);
+    });
     for probe in probes.iter().filter(|probe| probe.offset < FARTHEST) {
         let mut file = read.open(paths[&probe.path]).unwrap();
         let skipped = io::copy(&mut (&mut file).take(probe.offset), &mut io::sink()).unwrap();

@@ -5,7 +5,7 @@ use std::io;
 use crate::diff::content;
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::{overlay, tar};
-use crate::layer::{build, open};
+use crate::layer::{build, open, upper};
 use crate::snapshot;
 
 /// Why two snapshots were not compared. The content store has nothing of it.
@@ -37,6 +37,9 @@ pub enum Error {
     /// A layer's file cannot be read.
     #[error(transparent)]
     Layer(#[from] open::Error),
+    /// What was written cannot be read.
+    #[error(transparent)]
+    Upper(#[from] upper::Error),
     /// The layers do not belong together.
     #[error("cannot make one layer of what was changed")]
     Merge(#[from] overlay::Error),
@@ -84,6 +87,7 @@ impl Classify for Error {
             }
             Self::Snapshot(error) => error.kind(),
             Self::Layer(error) => error.kind(),
+            Self::Upper(error) => error.kind(),
             Self::Merge(_) => Kind::DataLoss,
             Self::Tar(tar::write::Error::Write(source) | tar::write::Error::Read { source, .. }) => {
                 io_kind(source)

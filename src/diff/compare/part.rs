@@ -3,17 +3,30 @@
 use std::collections::BTreeMap;
 
 use super::error::Error;
+use crate::expose::block::MountedBlock;
 use crate::image::overlay::Layer;
 use crate::image::tar::XATTR_IMPLICIT;
 use crate::image::tree::{Metadata, Tree};
 use crate::layer::open::{self, LayerImage};
+use crate::layer::upper::{self, Scanned};
 use crate::layer::{LayerKey, RootAttributes};
-use crate::snapshot::{Snapshotter, Written};
+use crate::snapshot::{OpenUpper, Snapshotter, Written};
+
+/// Attributes that the host's security modules give to every file that is written here. They say nothing
+/// of the image, and mean nothing or the wrong thing elsewhere.
+const OF_THE_HOST: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
 
 /// A layer that can be read.
 pub(super) enum Part {
     /// The file of a layer.
     Sealed(LayerImage),
+    /// What was written.
+    Written {
+        /// Its tree, and the data of its files.
+        scanned: Scanned,
+        /// The mount that the data is read from, if it is in a writable block.
+        _block: Option<MountedBlock>,
+    },
 }
 
 impl Part {
@@ -22,14 +35,24 @@ impl Part {
         Ok(Self::Sealed(open::open(&snapshots.layer_image(layer))?))
     }
 
-    /// Reads what was written to a snapshot.
-    pub(super) fn written(_written: &Written, _stop: &dyn Fn() -> bool) -> Result<Self, Error> {
-        Err(Error::Unrelated)
+    /// Reads the tree of what was written to a snapshot; the data is read later.
+    pub(super) fn written(
+        snapshots: &Snapshotter,
+        written: &Written,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, Error> {
+        let OpenUpper { directory, block } = snapshots.open_written(written)?;
+        let mut scanned = upper::scan(directory, stop)?;
+        for inode in &mut scanned.tree.inodes {
+            inode.metadata.xattrs.retain(|name, _| !OF_THE_HOST.contains(&name.as_slice()));
+        }
+        Ok(Self::Written { scanned, _block: block })
     }
 
     pub(super) fn layer(&self) -> Layer<'_> {
         match self {
             Self::Sealed(image) => Layer { tree: image.tree(), contents: image },
+            Self::Written { scanned, .. } => Layer { tree: &scanned.tree, contents: &scanned.contents },
         }
     }
 }

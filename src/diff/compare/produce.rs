@@ -68,7 +68,7 @@ impl Work {
         };
         let mut parts = Vec::new();
         if let Some(written) = &self.difference.written {
-            parts.push(Part::written(written, &|| self.cancel.is_cancelled())?);
+            parts.push(Part::written(&self.snapshots, written, &|| self.cancel.is_cancelled())?);
         }
         parts.extend(sealed(&self.difference.layers)?);
         if parts.iter().any(|part| part.layer().needs_layers_below()) {
