@@ -4,6 +4,7 @@
 //! * [`written`]: the file of a layer, made of a directory that was written to.
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
+//! * [`open`](mod@open): that file read back.
 //! * [`key`]: the name of a layer on this host.
 //! * [`record`]: what is known about a layer, also written beside its file.
 //! * [`root`]: the attributes of `/` as a layer sets them.
@@ -12,6 +13,7 @@
 pub mod build;
 pub mod image_file;
 pub mod key;
+pub mod open;
 pub mod record;
 pub mod root;
 pub mod shelf;

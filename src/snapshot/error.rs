@@ -106,9 +106,9 @@ pub enum Error {
     },
     /// A virtual machine has the writable block open.
     #[error(
-        "cannot commit {key:?}: a virtual machine has its writable block open, and what it did not write back yet would \
-         be missing: end it, or have the guest sync and freeze its file system and set the label \
-         containerd.io/snapshot/erofs.quiesced until the commit is done"
+        "cannot take what {key:?} has written: a virtual machine has its writable block open, and what it did not \
+         write back yet would be missing: end it, or have the guest sync and freeze its file system and set the label \
+         containerd.io/snapshot/erofs.quiesced until the call is answered"
     )]
     BlockHeld {
         /// The snapshot.

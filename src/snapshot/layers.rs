@@ -23,6 +23,12 @@ pub struct Claim {
 }
 
 impl Snapshotter {
+    /// Whether `mounts` name a snapshot or a layer of ours.
+    #[must_use]
+    pub fn owns(&self, mounts: &[Mount]) -> bool {
+        mounts.iter().any(|mount| self.is_layer(mount) || self.writable_in(mount).next().is_some())
+    }
+
     /// The active snapshot that `mounts` are the plan of. None if they are not ours.
     ///
     /// Waits until the layer that is being applied to the same snapshot, if any, is done. That can

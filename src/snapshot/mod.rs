@@ -8,12 +8,13 @@
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
 //! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
-//! * `create`, `commit`, `layers`: the operations that take more than a few lines.
+//! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
+mod compare;
 mod create;
 mod directory;
 mod error;
@@ -34,6 +35,7 @@ mod snapshotter;
 #[cfg(test)]
 mod tests;
 
+pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};
