@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	api "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/proxy"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// How long a daemon may take to answer after it was started.
+const patience = 30 * time.Second
+
+// program is the environment variable with the path of our daemon.
+const program = "NEXUSEROFS_SNAPSHOTTER"
+
+// A daemon of our own, on a root of its own, and a connection to it.
+type daemon struct {
+	root       string
+	process    *exec.Cmd
+	log        *os.File
+	connection *grpc.ClientConn
+}
+
+// startDaemon starts a daemon whose data, socket and log lie in dir, and waits until it answers.
+func startDaemon(ctx context.Context, dir string, flags ...string) (_ *daemon, err error) {
+	path := os.Getenv(program)
+	if path == "" {
+		return nil, fmt.Errorf("set %s to the path of the daemon under test", program)
+	}
+	d := &daemon{root: filepath.Join(dir, "data")}
+	if d.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "socket")
+	// The suite reads no content, so no containerd is needed; the daemon takes the address as it is.
+	arguments := []string{"--root", d.root, "--address", socket, "--containerd-address", filepath.Join(dir, "none")}
+	d.process = exec.Command(path, append(arguments, flags...)...)
+	d.process.Stdout, d.process.Stderr = d.log, d.log
+	if err := d.process.Start(); err != nil {
+		return nil, errors.Join(err, d.log.Close())
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.stop())
+		}
+	}()
+	if d.connection, err = grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		return nil, err
+	}
+	return d, d.waitUntilItAnswers(ctx)
+}
+
+func (d *daemon) waitUntilItAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := api.NewSnapshotsClient(d.connection).Cleanup(ctx, &api.CleanupRequest{Snapshotter: templates}, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("the daemon does not answer: %w\n%s", err, d.logged())
+	}
+	return nil
+}
+
+// snapshotter is containerd's client for one of the daemon's profiles.
+func (d *daemon) snapshotter(profile string) snapshots.Snapshotter {
+	return proxy.NewSnapshotter(api.NewSnapshotsClient(d.connection), profile)
+}
+
+// stop ends the daemon as a service manager does and takes away the mounts that it leaves for its next start.
+func (d *daemon) stop() error {
+	var errs []error
+	if d.connection != nil {
+		errs = append(errs, d.connection.Close())
+	}
+	errs = append(errs, d.process.Process.Signal(syscall.SIGTERM))
+	if err := d.process.Wait(); err != nil {
+		errs = append(errs, fmt.Errorf("the daemon ended with: %w\n%s", err, d.logged()))
+	}
+	errs = append(errs, d.log.Close(), mount.UnmountRecursive(d.root, 0))
+	return errors.Join(errs...)
+}
+
+func (d *daemon) logged() []byte {
+	text, err := os.ReadFile(d.log.Name())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text
+}
