@@ -2,7 +2,7 @@
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::block;
+use crate::expose::{block, host};
 use crate::image::digest::Digest;
 use crate::layer::LayerKey;
 use crate::store;
@@ -24,6 +24,16 @@ pub enum Error {
     /// A key or name is empty.
     #[error("a snapshot needs a key that is not empty")]
     EmptyKey,
+    /// A label of a new snapshot has a value that means nothing.
+    #[error("label {label} is {value:?}, which cannot be honoured: {reason}")]
+    InvalidLabel {
+        /// Its name.
+        label: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -164,6 +174,9 @@ pub enum Error {
     /// The writable block.
     #[error(transparent)]
     Block(#[from] block::Error),
+    /// A mount of the daemon's own.
+    #[error(transparent)]
+    Host(#[from] host::Error),
 }
 
 impl Classify for Error {
@@ -172,6 +185,7 @@ impl Classify for Error {
         match self {
             Self::UnknownProfile { .. }
             | Self::EmptyKey
+            | Self::InvalidLabel { .. }
             | Self::ParentNotCommitted { .. }
             | Self::ParentChange { .. }
             | Self::SeveralSnapshots => Kind::InvalidArgument,
@@ -190,6 +204,7 @@ impl Classify for Error {
             Self::InconsistentLayer { .. } => Kind::Internal,
             Self::Store(error) => error.kind(),
             Self::Block(error) => error.kind(),
+            Self::Host(error) => error.kind(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::keyed::KeyedGuard;
 use super::record::{Record, SnapshotId};
 use super::{Error, Snapshotter};
 use crate::expose::mount::Mount;
-use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
+use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, Staging};
@@ -162,6 +162,10 @@ impl Snapshotter {
     fn publish(&self, claim: &Claim, staging: Staging, record: LayerRecord) -> Result<LayerRecord, Error> {
         let ledger = &self.inner.ledger;
         let sealed = staging.seal(&record)?;
+        // Mounted is the damaged file that this one replaces. Containers that run on it keep it.
+        if let Err(error) = ledger.mounts.unmount(&record.key) {
+            tracing::warn!(%error, layer = %record.key, "a damaged layer stays mounted");
+        }
         ledger.exclusively(|_| {
             // Left by a change that failed, or damaged.
             ledger.trash.discard(&ledger.shelf.directory(&record.key))?;
@@ -205,12 +209,19 @@ impl Snapshotter {
         upper.chain([mount.source.as_str()]).filter_map(|path| {
             let (id, name) =
                 path.strip_prefix(&self.inner.texts.snapshots)?.strip_prefix('/')?.split_once('/')?;
-            matches!(name, UPPER_NAME | BLOCK_NAME).then(|| id.parse().ok())?
+            let first = name.split('/').next()?;
+            matches!(first, UPPER_NAME | BLOCK_NAME | BLOCK_MOUNT_NAME).then(|| id.parse().ok())?
         })
     }
 
     fn is_layer(&self, mount: &Mount) -> bool {
-        Path::new(&mount.source).starts_with(&self.inner.texts.layers)
+        let texts = &self.inner.texts;
+        let ours = |path: &str| {
+            let path = Path::new(path);
+            path.starts_with(&texts.layers) || path.starts_with(&texts.mounts)
+        };
+        let mut lower = mount.options.iter().filter_map(|option| option.strip_prefix("lowerdir="));
+        ours(&mount.source) || lower.any(ours)
     }
 
     /// Refuses a snapshot that was written to: a layer replaces what is there, and nothing may be lost.

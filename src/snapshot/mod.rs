@@ -7,6 +7,7 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
+//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
 //! * `create`, `commit`, `layers`: the operations that take more than a few lines.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
@@ -14,6 +15,7 @@ mod commit;
 mod create;
 mod directory;
 mod error;
+mod host;
 mod index;
 mod keyed;
 mod layers;
@@ -21,6 +23,7 @@ mod ledger;
 pub mod model;
 mod record;
 mod recovery;
+mod requested;
 pub mod settings;
 mod snapshotter;
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub const EXTRACTION_LABEL: &str = "containerd.io/snapshot.ref";
 /// Label with the uncompressed digest of the layer that will be applied (containerd 2.3 and later).
 pub const DIFF_ID_LABEL: &str = "containerd.io/snapshot/diff-id";
 
+/// Label with the most bytes that may be written to a snapshot, in decimal (containerd 2.4 and later).
+pub const MAX_SIZE_LABEL: &str = "containerd.io/snapshot/max-size";
+
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -105,6 +105,15 @@ impl Record {
         }
     }
 
+    /// What lies under the snapshot. None for a committed one, which has no plan.
+    pub(super) fn lower(&self) -> Option<&Lower> {
+        match &self.state {
+            State::View(lower) => Some(lower),
+            State::Active(active) => Some(&active.lower),
+            State::Committed(_) => None,
+        }
+    }
+
     pub(super) fn active(&self) -> Result<&Active, Error> {
         match &self.state {
             State::Active(active) => Ok(active),
