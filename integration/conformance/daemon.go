@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,9 @@ import (
 
 // How long a daemon may take to answer after it was started.
 const patience = 30 * time.Second
+
+// Between two looks whether it does.
+const pause = 5 * time.Millisecond
 
 // program is the environment variable with the path of our daemon.
 const program = "NEXUSEROFS_SNAPSHOTTER"
@@ -55,20 +59,28 @@ func startDaemon(ctx context.Context, dir string, flags ...string) (_ *daemon, e
 			err = errors.Join(err, d.stop())
 		}
 	}()
-	if d.connection, err = grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if err := d.waitUntilItListens(ctx, socket); err != nil {
 		return nil, err
 	}
-	return d, d.waitUntilItAnswers(ctx)
+	d.connection, err = grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return d, err
 }
 
-func (d *daemon) waitUntilItAnswers(ctx context.Context) error {
+// waitUntilItListens keeps gRPC from a first attempt that fails, after which it would do nothing for a second.
+func (d *daemon) waitUntilItListens(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := api.NewSnapshotsClient(d.connection).Cleanup(ctx, &api.CleanupRequest{Snapshotter: templates}, grpc.WaitForReady(true))
-	if err != nil {
-		return fmt.Errorf("the daemon does not answer: %w\n%s", err, d.logged())
+	for {
+		connection, err := net.Dial("unix", socket)
+		if err == nil {
+			return connection.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the daemon does not listen: %w\n%s", err, d.logged())
+		case <-time.After(pause):
+		}
 	}
-	return nil
 }
 
 // snapshotter is containerd's client for one of the daemon's profiles.
