@@ -28,6 +28,8 @@ pub const BLOCK_NAME: &str = "rwlayer.img";
 
 /// Directory on which the daemon mounts such a file where containerd does not.
 pub const BLOCK_MOUNT_NAME: &str = "rw";
+/// Overlay's upper directory in it.
+pub const BLOCK_UPPER_NAME: &str = "rw/upper";
 /// Directory beside the mounted layers in which there is never anything.
 pub const EMPTY_NAME: &str = "empty";
 

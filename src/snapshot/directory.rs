@@ -7,7 +7,9 @@ use super::record::{Active, Record, SnapshotId, State};
 use crate::expose::block::{self, BlockTemplates};
 use crate::expose::host::mounting;
 use crate::expose::overlay::{self, Owner};
-use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, UPPER_NAME, WORK_NAME, Writable};
+use crate::expose::plan::{
+    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, UPPER_NAME, WORK_NAME, Writable,
+};
 use crate::layer::RootAttributes;
 use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
@@ -134,7 +136,7 @@ impl Directories {
             (Writable::Extraction | Writable::Directory, _) => has_entries(&directory.join(UPPER_NAME)),
             // We mounted it ourselves, so what counts is what is in it.
             (Writable::Block, Flavour::Host { .. }) if mounting::is_mount_point(&mounted)? => {
-                has_entries(&mounted.join("upper"))
+                has_entries(&directory.join(BLOCK_UPPER_NAME))
             }
             (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
         };

@@ -9,7 +9,7 @@ use super::keyed::KeyedGuard;
 use super::record::{Record, SnapshotId};
 use super::{Error, Snapshotter};
 use crate::expose::mount::Mount;
-use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, UPPER_NAME};
+use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, Staging};
@@ -209,8 +209,7 @@ impl Snapshotter {
         upper.chain([mount.source.as_str()]).filter_map(|path| {
             let (id, name) =
                 path.strip_prefix(&self.inner.texts.snapshots)?.strip_prefix('/')?.split_once('/')?;
-            let first = name.split('/').next()?;
-            matches!(first, UPPER_NAME | BLOCK_NAME | BLOCK_MOUNT_NAME).then(|| id.parse().ok())?
+            matches!(name, UPPER_NAME | BLOCK_NAME | BLOCK_UPPER_NAME).then(|| id.parse().ok())?
         })
     }
 

@@ -113,7 +113,8 @@ fn debugfs_owner(block: &Path, directory: &str) -> (u32, u32) {
     let text = String::from_utf8(output.stdout).unwrap();
     let after = |word: &str| {
         let rest = text.split(word).nth(1).unwrap().trim_start();
-        rest.split_whitespace().next().unwrap().parse::<u32>().unwrap()
+        // It prints the largest ones as negative numbers.
+        rest.split_whitespace().next().unwrap().parse::<i64>().unwrap() as u32
     };
     (after("User:"), after("Group:"))
 }
