@@ -15,6 +15,7 @@ pub mod bed;
 pub mod cache;
 pub mod command;
 pub mod digest;
+pub mod gotest;
 pub mod harness;
 pub mod host;
 pub mod images;
