@@ -51,6 +51,8 @@ pub enum Writable {
     Directory,
     /// An ext4 file with `upper/` and `work/` in it.
     Block,
+    /// Nothing: the snapshot had its layer when it was made, and only waits for its commit.
+    Staged,
 }
 
 /// Where the files of a plan lie.
@@ -84,6 +86,7 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
 #[must_use]
 pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Mount> {
     match (writable, lower.layers.is_empty()) {
+        (Writable::Staged, _) => view(lower, places),
         (Writable::Extraction, true) => vec![Mount {
             // Never mounted. A differ that is not ours sees a single overlay, writes into its upper
             // directory and converts whiteouts; with a bind it would execute them on an empty
@@ -115,6 +118,13 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
     }
 }
 
+/// The plan of an active snapshot that had its layer when it was made: containerd 2.4 and later see by a last
+/// entry that is read-only that there is nothing to unpack (`core/unpack`). Nobody mounts it.
+#[must_use]
+pub fn staged(layer: &LayerKey, places: Places<'_>) -> Vec<Mount> {
+    vec![layer_mount(layer, places)]
+}
+
 impl Places<'_> {
     fn own(&self, name: &str) -> String {
         format!("{}/{name}", self.snapshot)
@@ -128,13 +138,16 @@ fn needs_upper(option: &str) -> bool {
 
 fn layer_mounts(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
     let Flavour::Template = lower.flavour;
-    let mount = |key: &LayerKey| Mount {
+    lower.layers.iter().map(|key| layer_mount(key, places)).collect()
+}
+
+fn layer_mount(key: &LayerKey, places: Places<'_>) -> Mount {
+    Mount {
         fstype: "erofs".to_owned(),
         source: format!("{}/{key}/{IMAGE_NAME}", places.layers),
         target: String::new(),
         options: strings(["ro", "loop"]),
-    };
-    lower.layers.iter().map(mount).collect()
+    }
 }
 
 fn block(places: Places<'_>) -> Mount {

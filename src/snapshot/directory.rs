@@ -48,6 +48,7 @@ impl<'a> Content<'a> {
             State::View(lower) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
+            State::Active(Active { writable: Writable::Staged, .. }) => Some(Self::Record),
             State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
             State::Active(Active { writable: Writable::Extraction, .. }) => Some(Self::UpperAndWork(PLAIN)),
             State::Active(Active { writable: Writable::Directory, .. }) => Some(Self::UpperAndWork(root)),
@@ -110,6 +111,7 @@ impl Directories {
         let written = match record.active()?.writable {
             Writable::Extraction | Writable::Directory => has_entries(&directory.join(UPPER_NAME)),
             Writable::Block => block::was_mounted(&directory.join(BLOCK_NAME)),
+            Writable::Staged => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -122,6 +124,7 @@ impl Directories {
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
             Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
+            Writable::Staged => Ok(DiskUsage::default()),
             Writable::Block => {
                 let block = self.of(id).join(BLOCK_NAME);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;

@@ -8,6 +8,7 @@
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
 //! * `create`, `commit`, `layers`: the operations that take more than a few lines.
+//! * `vouched`: layers that are there before anybody unpacks them.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -25,6 +26,7 @@ pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 pub use error::Error;
 pub use layers::Claim;
@@ -32,3 +34,4 @@ pub use model::{Info, Kind, LabelChange, Labels, Usage};
 pub use recovery::{Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
+pub use vouched::Vouched;

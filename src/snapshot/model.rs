@@ -13,6 +13,9 @@ pub type Labels = BTreeMap<String, String>;
 pub const EXTRACTION_LABEL: &str = "containerd.io/snapshot.ref";
 /// Label with the uncompressed digest of the layer that will be applied (containerd 2.3 and later).
 pub const DIFF_ID_LABEL: &str = "containerd.io/snapshot/diff-id";
+/// Label with the name that the parent will have, where the parent itself comes with the commit
+/// (containerd 2.3 and later).
+pub const PARENT_CHAIN_LABEL: &str = "containerd.io/snapshot/parent-chain-id";
 
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
