@@ -70,6 +70,8 @@ pub enum Writable {
     Directory,
     /// An ext4 file with `upper/` and `work/` in it.
     Block,
+    /// Nothing: the snapshot had its layer when it was made, and only waits for its commit.
+    Staged,
 }
 
 /// Where the files of a plan lie.
@@ -103,6 +105,9 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
 /// The plan of an active snapshot.
 #[must_use]
 pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Mount> {
+    if writable == Writable::Staged {
+        return view(lower, places);
+    }
     let Upper { mut entries, work, upper } = upper(lower, writable, places);
     if !lower.layers.is_empty() {
         let stack = stack(lower, entries.len(), places);
@@ -119,6 +124,13 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
         entries.push(bind(fstype, upper, "rw"));
     }
     entries
+}
+
+/// The plan of an active snapshot that had its layer when it was made: containerd 2.4 and later see by a last
+/// entry that is read-only that there is nothing to unpack (`core/unpack`). Nobody mounts it.
+#[must_use]
+pub fn staged(layer: &LayerKey, places: Places<'_>) -> Vec<Mount> {
+    vec![layer_entry(layer, places)]
 }
 
 impl Places<'_> {
@@ -204,7 +216,7 @@ fn upper(lower: &Lower, writable: Writable, places: Places<'_>) -> Upper {
         upper: format!("{directory}/upper"),
     };
     match (writable, &lower.flavour) {
-        (Writable::Extraction | Writable::Directory, _) => {
+        (Writable::Extraction | Writable::Directory | Writable::Staged, _) => {
             Upper { entries: Vec::new(), work: places.own(WORK_NAME), upper: places.own(UPPER_NAME) }
         }
         (Writable::Block, Flavour::Host { .. }) => within(&places.own(BLOCK_MOUNT_NAME), Vec::new()),

@@ -72,6 +72,7 @@ impl Snapshotter {
             Writable::Extraction | Writable::Directory => {
                 Ok(OpenUpper { directory: directories.open_upper(record.id)?, block: None })
             }
+            Writable::Staged => Err(Error::NoMounts { key: record.key.clone() }),
             Writable::Block => {
                 let path = directories.block(record.id);
                 let holder = match block::is_held(&path)? {

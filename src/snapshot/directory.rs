@@ -57,6 +57,7 @@ impl Content {
             State::View(lower) if lower.layers.is_empty() => Some(upper(lower)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
+            State::Active(Active { writable: Writable::Staged, .. }) => Some(Self::Record),
             State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(upper(lower)),
             State::Active(Active { lower, writable: Writable::Extraction, .. }) => {
                 Some(Self::UpperAndWork(on_host(lower, &RootAttributes::PLAIN), owner(lower)))
@@ -102,6 +103,7 @@ impl Directories {
     pub(super) fn has_written(&self, id: SnapshotId, writable: Writable) -> bool {
         match writable {
             Writable::Extraction | Writable::Directory => self.of(id).join(UPPER_NAME).exists(),
+            Writable::Staged => false,
             Writable::Block => self.block(id).exists(),
         }
     }
@@ -164,6 +166,7 @@ impl Directories {
                 has_entries(&directory.join(BLOCK_UPPER_NAME))
             }
             (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
+            (Writable::Staged, _) => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -176,6 +179,7 @@ impl Directories {
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
             Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
+            Writable::Staged => Ok(DiskUsage::default()),
             Writable::Block => {
                 let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;

@@ -22,6 +22,17 @@ pub struct Claim {
     _apply: KeyedGuard<SnapshotId>,
 }
 
+impl Claim {
+    pub(super) const fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// The error for a snapshot that was removed while it was claimed.
+    pub(super) fn removed(&self) -> Error {
+        Error::Removed { id: self.snapshot.to_string() }
+    }
+}
+
 impl Snapshotter {
     /// Whether `mounts` name a snapshot or a layer of ours.
     #[must_use]

@@ -11,6 +11,7 @@
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `vouched`: layers that are there before anybody unpacks them.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -34,6 +35,7 @@ pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
@@ -42,3 +44,4 @@ pub use model::{Info, Kind, LabelChange, Labels, Usage};
 pub use recovery::{Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
+pub use vouched::Vouched;

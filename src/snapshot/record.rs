@@ -109,6 +109,9 @@ impl Record {
     pub(super) fn mounts(&self, places: Places<'_>) -> Result<Vec<Mount>, Error> {
         match &self.state {
             State::View(lower) => Ok(plan::view(lower, places)),
+            State::Active(Active { writable: Writable::Staged, layer: Some(layer), .. }) => {
+                Ok(plan::staged(layer, places))
+            }
             State::Active(active) => Ok(plan::active(&active.lower, active.writable, places)),
             State::Committed(_) | State::Unsealed(_) => Err(Error::NoMounts { key: self.key.clone() }),
         }
