@@ -309,7 +309,8 @@ fn depth_has_no_limit() {
         })
         .collect();
     let mut expected: Vec<String> = (0..DEPTH).map(|level| level.to_string()).collect();
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert!(found == expected, "{} files", found.len());
     let output = TempDir::new().unwrap();
     build(top.path(), &output.path().join("layer.erofs"));
