@@ -71,7 +71,7 @@ impl UpperContents {
             directory = Some(entry::open_below(from, stretch, OFlags::PATH | OFlags::DIRECTORY)?);
         }
         let from = directory.as_ref().map_or(self.top.as_fd(), AsFd::as_fd);
-        Ok(File::from(entry::open_below(from, last, OFlags::RDONLY)?))
+        Ok(File::from(entry::open_below(from, last, OFlags::RDONLY | OFlags::NONBLOCK)?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -72,7 +73,7 @@ impl<S: BlockSink> Data for ToImage<'_, S> {
         let file = entry.open().map_err(Error::io("open", path))?;
         let allocated = u64::try_from(entry.stat.st_blocks).unwrap_or(0).saturating_mul(512);
         let runs = match allocated >= size {
-            true => vec![0..size],
+            true => iter::once(0..size).collect(),
             false => runs(&file, size).map_err(Error::io("find the data of", path))?,
         };
         let unit =
@@ -174,9 +175,13 @@ mod tests {
 
     #[test]
     fn runs_are_rounded_joined_and_kept_within_the_file() {
-        assert_eq!(rounded(&[0..1, 5000..5001], 4096, 4), [0..2]);
-        assert_eq!(rounded(&[0..1, 8192..8193], 4096, 4), [0..1, 2..3]);
-        assert_eq!(rounded(&[0..1, 8192..8193], 8192, 3), [0..3]);
+        let rounded = |runs: &[Range<u64>], unit, blocks| {
+            let rounded = rounded(runs, unit, blocks).into_iter();
+            rounded.map(|run| (run.start, run.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(rounded(&[0..1, 5000..5001], 4096, 4), [(0, 2)]);
+        assert_eq!(rounded(&[0..1, 8192..8193], 4096, 4), [(0, 1), (2, 3)]);
+        assert_eq!(rounded(&[0..1, 8192..8193], 8192, 3), [(0, 3)]);
         assert_eq!(rounded(&[], 4096, 3), []);
     }
 

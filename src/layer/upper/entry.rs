@@ -118,9 +118,9 @@ impl Entry {
     }
 }
 
-/// Opens what `path` below `directory` names, for reading, and nothing outside of it.
+/// Opens what `path` below `directory` names, and nothing outside of it.
 pub(super) fn open_below(directory: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat2(directory, path, flags, Mode::empty(), RESOLVE)
 }
 
