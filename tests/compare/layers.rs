@@ -24,7 +24,7 @@ fn base() -> Vec<Entry> {
 fn upper() -> Vec<Entry> {
     vec![
         Entry::file("etc/hostname", "upper").mode(0o4755).xattr("user.x", "y"),
-        Entry::hard_link("etc/link", "etc/hostname"),
+        Entry::hard_link("etc/link", "etc/hostname").mode(0o4755),
         Entry::file("etc/.wh.gone", ""),
         Entry::file("opt/.wh..wh..opq", ""),
         Entry::file("opt/new", "upper"),
@@ -89,7 +89,7 @@ async fn an_empty_left_side_can_be_said_in_three_ways() {
                 "/etc/gone c0000 0:0",
                 "/etc/hostname f4755 \"upper\" user.x=y",
                 "/etc/link = /etc/hostname",
-                "/opt d0755 opaque",
+                "/opt d0755 implicit opaque",
                 "/opt/new f0644 \"upper\"",
             ]
         );

@@ -21,8 +21,8 @@ proptest! {
 
     #[test]
     fn an_image_survives_the_way_over_a_tar(sample in any_sample()) {
-        let (tar, _) = as_tar(&sample.image());
         let sample = as_read_from_tar(sample);
+        let (tar, _) = as_tar(&sample.image());
         let image = as_image(&tar);
         independent::assert_shows(&image, &listing::expected(&sample.tree), &sample.probes());
         prop_assert!(as_tar(&image).0 == tar, "the tar of what was read from a tar is another");
