@@ -19,6 +19,8 @@ pub const PROGRAM: &str = "nexuserofs-snapshotter";
 pub struct DaemonOptions {
     /// Size of the writable block of an active snapshot, as the flag takes it. Without it, a directory.
     pub default_size: Option<&'static str>,
+    /// The containerd namespace of requests that name none, if it is not `default`.
+    pub namespace: Option<&'static str>,
     /// How much it logs.
     pub log_level: LogLevel,
 }
@@ -192,6 +194,9 @@ fn spawn(
     command.args(["--log-level", options.log_level.flag(), "--log-format", "json"]);
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
+    }
+    if let Some(namespace) = options.namespace {
+        command.args(["--containerd-namespace", namespace]);
     }
     Service::start(PROGRAM, command, log)
 }
