@@ -96,7 +96,8 @@ fn write_context(dir: &Path, base: &str) -> Result<()> {
     )?;
     let first = "import os; open('/srv/app/step', 'w').write('first'); os.mkdir('/srv/app/taken'); \
                  open('/srv/app/taken/file', 'w').write('x'); os.remove('/srv/app/main.py')";
-    let third = "import os, shutil; open('/srv/app/step', 'w').write('second'); shutil.rmtree('/srv/app/taken'); \
+    let third = "import os; open('/srv/app/step', 'w').write('second'); \
+                 os.remove('/srv/app/taken/file'); os.rmdir('/srv/app/taken'); \
                  os.link('/srv/app/step', '/srv/app/linked'); os.chown('/srv/app/secret', 0, 0)";
     let run = |program: &str| format!("RUN {}", serde_json::json!(["/usr/bin/python3", "-c", program]));
     let dockerfile = format!("FROM {base}\n{}\nCOPY look.py /srv/app/look.py\n{}\n", run(first), run(third));

@@ -19,6 +19,8 @@ pub const PROGRAM: &str = "nexuserofs-snapshotter";
 pub struct DaemonOptions {
     /// Size of the writable block of an active snapshot, as the flag takes it. Without it, a directory.
     pub default_size: Option<&'static str>,
+    /// The containerd namespace of requests that name none, if it is not `default`.
+    pub namespace: Option<&'static str>,
     /// How much it logs.
     pub log_level: LogLevel,
     /// What its settings file says, in TOML. Without it, there is no file.
@@ -207,6 +209,9 @@ fn spawn(
         let file = root.with_extension("toml");
         fs::write(&file, settings).with_context(|| format!("write {}", file.display()))?;
         command.arg("--config").arg(file);
+    }
+    if let Some(namespace) = options.namespace {
+        command.args(["--containerd-namespace", namespace]);
     }
     Service::start(PROGRAM, command, log)
 }
