@@ -106,7 +106,7 @@ impl Soak {
 
     /// Waits until containerd has dialled the daemon again, for which it takes up to three seconds.
     fn wait_until_connected(&mut self) -> Result<()> {
-        let client = self.clients.get(&Namespace::One).context("no client")?.clone();
+        let client = self.client(Namespace::One)?;
         let probe = self.unused("probe");
         eventually(|| Ok(client.prepare(&probe, "", &Labels::new()).err().map(|status| status.to_string())))?;
         client.remove(&probe)?;

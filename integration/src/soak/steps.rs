@@ -215,12 +215,14 @@ impl Soak {
 
     /// containerd walks a snapshotter only after something was removed from it.
     pub(super) fn collect(&mut self) -> Result<()> {
-        let namespace = Namespace::One;
-        let key = self.unused("garbage");
-        let client = self.clients.get(&namespace).context("no client")?;
-        client.prepare(&key, "", &Labels::new())?;
-        client.remove(&key)?;
-        client.collect_garbage()?;
+        let (key, lease) = (self.unused("garbage"), self.unused("lease"));
+        let client = self.clients.get(&Namespace::One).context("no client")?;
+        client.create_lease(&lease)?;
+        // Without a lease it could be collected before it is removed.
+        let leased = client.under(&lease);
+        leased.prepare(&key, "", &Labels::new())?;
+        leased.remove(&key)?;
+        client.delete_lease(&lease)?;
         self.model.collected();
         self.check_collected()
     }
