@@ -3,8 +3,10 @@
 //! * `sample`: trees with their data, from which images are made; `everything` is one with all that an
 //!   image can hold, `random` makes others.
 //! * `listing`: everything that can be seen of a tree, by whichever reader. The readers are
-//!   `independent`, the `erofs-rs` crate, and `mounted`, the kernel.
-//! * `readback`: random and crafted trees through the independent reader.
+//!   `independent`, the `erofs-rs` crate, `mounted`, the kernel, and `own`, ours.
+//! * `readback`: random and crafted trees through the independent reader and ours.
+//! * `foreign`: our reader on images of mkfs.erofs, and on damaged ones.
+//! * `rewritten`: images read back and written as tar, and these made images again.
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
 //! * `kernel`: the same through a mount; needs root and a kernel with file-backed EROFS.
@@ -20,6 +22,7 @@
 mod archive;
 mod archives;
 mod everything;
+mod foreign;
 mod golden;
 mod hostile;
 mod independent;
@@ -27,8 +30,10 @@ mod kernel;
 mod layers;
 mod listing;
 mod mounted;
+mod own;
 mod random;
 mod readback;
+mod rewritten;
 mod sample;
 #[path = "../helpers/skipped.rs"]
 mod skipped;

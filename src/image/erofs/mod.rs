@@ -22,6 +22,7 @@
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
 //! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
+//! * [`read`]: images back into trees, foreign ones too.
 
 mod area;
 mod directory;
@@ -29,6 +30,7 @@ mod error;
 mod format;
 mod mapping;
 mod plan;
+pub mod read;
 mod sparse;
 mod superblock;
 mod walk;

@@ -8,7 +8,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, unmou
 use tempfile::TempDir;
 
 use crate::expose::mount::Mount;
-use crate::sys::loopdev::{Access, LoopDevice};
+use crate::sys::loop_device::{Access, LoopDevice};
 
 /// A plan that is mounted, until dropped.
 pub(super) struct Mounted {
