@@ -10,7 +10,7 @@ use crate::image::tree::{Metadata, Tree};
 use crate::layer::open::{self, LayerImage};
 use crate::layer::upper::{self, Scanned};
 use crate::layer::{LayerKey, RootAttributes};
-use crate::snapshot::{OpenUpper, Snapshotter, Written};
+use crate::snapshot::{OpenUpper, Snapshotter, Written, unshift};
 
 /// Attributes that the host's security modules give to every file that is written here. They say nothing
 /// of the image, and mean nothing or the wrong thing elsewhere.
@@ -41,8 +41,11 @@ impl Part {
         written: &Written,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, Error> {
-        let OpenUpper { directory, block } = snapshots.open_written(written)?;
+        let OpenUpper { directory, block, mapping } = snapshots.open_written(written)?;
         let mut scanned = upper::scan(directory, stop)?;
+        if let Some(mapping) = mapping {
+            unshift(&mut scanned.tree, &mapping);
+        }
         for inode in &mut scanned.tree.inodes {
             inode.metadata.xattrs.retain(|name, _| !OF_THE_HOST.contains(&name.as_slice()));
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, mknodat};
@@ -10,6 +10,7 @@ use rustix::fs::{FileType, Mode, mknodat};
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
 use super::plan::{self, upper_of};
 use crate::error::Kind as Failure;
+use crate::expose::idmap::{GID_LABEL, UID_LABEL};
 use crate::expose::mount::Mount;
 use crate::skipped::skip;
 use crate::snapshot::{Error, Kind, Labels};
@@ -154,6 +155,29 @@ fn writes_beside_an_applied_layer_are_still_refused() {
     host.build(&host.claim(&mounts), &Layer::new("a")).unwrap();
     fs::write(upper_of(&mounts).join("file"), "x").unwrap();
     assert!(matches!(s.commit(DIR, "a", "k", None, Labels::new()), Err(Error::Written { .. })));
+}
+
+#[test]
+fn a_layer_has_the_owners_that_a_container_with_a_user_namespace_saw() {
+    use std::os::unix::fs::chown;
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mapping = |label: &str, map: &str| (label.to_owned(), map.to_owned());
+    let labels = Labels::from([mapping(UID_LABEL, "0:100000:65536"), mapping(GID_LABEL, "0:200000:65536")]);
+    let upper = upper_of(&s.prepare(DIR, "k", None, labels).unwrap());
+    fs::write(upper.join("file"), "x").unwrap();
+    if let Err(error) = chown(upper.join("file"), Some(100_033), Some(200_005)) {
+        return skip("a_layer_has_the_owners_that_a_container_with_a_user_namespace_saw", error);
+    }
+    s.commit(DIR, "a", "k", None, Labels::new()).unwrap();
+    let view = s.view(DIR, "v", Some("a"), Labels::new()).unwrap();
+    let image = fs::read(&view[0].source).unwrap();
+    let image = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(&image)).unwrap();
+    let entries = image.walk_dir("/").unwrap().map(Result::unwrap);
+    let owners: Vec<_> = entries.map(|entry| (entry.inode.uid(), entry.inode.gid())).collect();
+    assert_eq!(owners, [(33, 5)]);
+    let root = upper_of(&s.prepare(DIR, "child", Some("a"), Labels::new()).unwrap());
+    assert_eq!(fs::metadata(root).unwrap().uid(), 0, "the container's root, not the host's identifier for it");
 }
 
 /// A writable block, and how tests get at what is in it.
