@@ -124,6 +124,9 @@ pub enum Error {
         /// Why not.
         reason: Arc<Error>,
     },
+    /// The daemon is on its way down, and a layer is left to the next start.
+    #[error("the daemon is stopping: try again when it runs")]
+    Stopping,
     /// What a layer was to be made of is not there.
     #[error(
         "what was written is not on disk any more, as after a power cut soon after the commit: remove the snapshot and \
@@ -222,6 +225,7 @@ impl Classify for Error {
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),
+            Self::Stopping => Kind::Unavailable,
             Self::WrittenLost
             | Self::LayerMissing { .. }
             | Self::BrokenChain { .. }

@@ -184,6 +184,12 @@ impl Snapshotter {
         Ok(self.inner.ledger.trash.empty()?)
     }
 
+    /// Ends the making of layers of what was written, which the next start goes on with, and with
+    /// [`Error::Stopping`] the calls that wait for one. Everything else goes on.
+    pub fn stop_sealing(&self) {
+        self.inner.sealing.stop();
+    }
+
     pub(super) fn record(&self, profile: &str, key: &str) -> Result<Arc<Record>, Error> {
         self.inner.ledger.read(|index| index.existing(profile, key).map(Arc::clone))
     }
