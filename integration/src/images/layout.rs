@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::{Image, Layer};
 use crate::digest::{Hashed, hex};
 
 /// Where a layer's files come from.
@@ -98,6 +99,21 @@ impl Layout {
         fs::create_dir_all(dir.join("blobs/sha256"))
             .with_context(|| format!("make blobs in {}", dir.display()))?;
         Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() })
+    }
+
+    /// Adds the layers of another image, as they are stored there.
+    ///
+    /// # Errors
+    /// The image cannot be read, or copied.
+    pub fn add_image(&mut self, image: &Image) -> Result<()> {
+        for Layer { blob, diff_id } in image.layers()? {
+            let digest = blob.digest.trim_start_matches("sha256:");
+            fs::copy(image.layout.join("blobs/sha256").join(digest), self.blob(digest))
+                .with_context(|| format!("copy blob {digest} of {}", image.name))?;
+            self.layers.push(descriptor(&blob.media_type, digest, blob.size));
+            self.diff_ids.push(diff_id);
+        }
+        Ok(())
     }
 
     /// Adds a layer on top.

@@ -19,6 +19,8 @@ pub const PROGRAM: &str = "nexuserofs-snapshotter";
 pub struct DaemonOptions {
     /// Size of the writable block of an active snapshot, as the flag takes it. Without it, a directory.
     pub default_size: Option<&'static str>,
+    /// Options for every overlay mount.
+    pub overlay_options: &'static [&'static str],
     /// How much it logs.
     pub log_level: LogLevel,
 }
@@ -187,5 +189,6 @@ fn spawn(
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
     }
+    command.args(options.overlay_options.iter().map(|option| format!("--overlay-options={option}")));
     Service::start(PROGRAM, command, log)
 }
