@@ -40,7 +40,11 @@ fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
     let directory = TempDir::new().unwrap();
     let image = directory.path().join("image");
     let mut command = Command::new("mkfs.erofs");
-    command.args(["--quiet", "--tar=f", "-T0"]).args(options).arg(&image).stdin(Stdio::piped());
+    command
+        .args(["--quiet", "--tar=f", "-T0", "--mkfs-time"])
+        .args(options)
+        .arg(&image)
+        .stdin(Stdio::piped());
     let mut child = match command.stdout(Stdio::null()).spawn() {
         Ok(child) => child,
         Err(error) => {

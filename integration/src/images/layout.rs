@@ -125,6 +125,21 @@ impl Layout {
         self.config[key] = value;
     }
 
+    /// Adds the layers of another image, as they are stored there.
+    ///
+    /// # Errors
+    /// The image cannot be read, or copied.
+    pub fn add_image(&mut self, image: &Image) -> Result<()> {
+        for Layer { blob, diff_id } in image.layers()? {
+            let digest = blob.digest.trim_start_matches("sha256:");
+            fs::copy(image.layout.join("blobs/sha256").join(digest), self.blob(digest))
+                .with_context(|| format!("copy blob {digest} of {}", image.name))?;
+            self.layers.push(descriptor(&blob.media_type, digest, blob.size));
+            self.diff_ids.push(diff_id);
+        }
+        Ok(())
+    }
+
     /// Adds a layer on top.
     ///
     /// # Errors

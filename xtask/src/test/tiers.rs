@@ -137,6 +137,7 @@ fn containerd(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("peers"))?;
     count += Count::of_tests(real_components("containerd"))?;
     count += Count::of_tests(real_components("caches"))?;
+    count += Count::of_tests(real_components("diff"))?;
     Ok(count)
 }
 
