@@ -72,6 +72,14 @@ impl Run {
             .with_context(|| format!("`{shown}` printed something that is not UTF-8"))
     }
 
+    /// Runs the command and returns its standard output, whatever it is.
+    ///
+    /// # Errors
+    /// The command cannot be started, or exits with a code other than 0.
+    pub fn bytes(self) -> Result<Vec<u8>> {
+        Ok(self.finish()?.stdout)
+    }
+
     /// Runs the command for its effect.
     ///
     /// # Errors

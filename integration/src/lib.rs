@@ -17,6 +17,7 @@ pub mod client;
 pub mod command;
 pub mod digest;
 pub mod environment;
+pub mod gotest;
 pub mod harness;
 pub mod host;
 pub mod images;

@@ -37,6 +37,7 @@ pub struct Fragment {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as for Fragment")]
 pub struct ProfileFragment {
+    pub flavour: Option<Sourced<String>>,
     pub default_size: Option<Sourced<RawSize>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
 }

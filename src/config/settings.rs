@@ -23,7 +23,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// How layers are made and kept.
     pub layers: LayerSettings,
-    /// What is returned to each snapshotter name; `nexuserofs` is always among them.
+    /// What is returned to each snapshotter name; `nexuserofs` and `nexuserofs-host` are always among them.
     pub profiles: BTreeMap<ProfileName, Profile>,
 }
 
@@ -96,6 +96,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
     Ok((
         check(&key, &merged.name, |text| text.parse())?,
         Profile {
+            flavour: check(&format!("{key}.flavour"), &merged.flavour, |text| text.parse())?,
             writable_layer: check(&size.key, &size.value, |size| size.try_into())?,
             overlay_options: check_each(&options.key, &options.value, |text| text.parse())?,
         },

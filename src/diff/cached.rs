@@ -43,10 +43,10 @@ impl Work {
         };
         self.ensure_wanted()?;
         let blob = self.descriptor.digest;
-        let record = LayerRecord::new(tar.digest, tar.bytes, proven.image_bytes, proven.root, blob);
+        let record = LayerRecord::from_tar(tar.digest, tar.bytes, proven.image_bytes, proven.root, blob);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
-            %blob, layer = %layer.key, diff_id = %layer.diff_id, file = %entry.path().display(), how = how.text(),
+            %blob, layer = %layer.key, diff_id = %layer.tar.diff_id, file = %entry.path().display(), how = how.text(),
             "took a layer from a cache"
         );
         let applied = applied(&layer);

@@ -1,4 +1,5 @@
-//! Apply: a layer blob of containerd's content store in, an EROFS layer out.
+//! Apply: a layer blob of containerd's content store in, an EROFS layer out. [`compare`] is the other
+//! direction.
 //!
 //! The diff service of containerd asks every differ in turn, so the first question is whether the
 //! mounts are ours at all. Then a layer is built once, whoever asks for it and however often:
@@ -12,11 +13,13 @@
 
 mod cached;
 mod chunk;
+pub mod compare;
 mod content;
 mod error;
 mod media;
 pub mod offline;
 mod pass;
+mod tap;
 mod turns;
 mod work;
 
@@ -26,6 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::Span;
 
+pub use compare::CompareRequest;
 pub use content::{ContentStore, Error as ContentError};
 pub use error::Error;
 pub use media::{Compression, Unsupported};
@@ -124,6 +128,14 @@ impl Differ {
     #[must_use]
     pub fn with_caches(self, caches: impl IntoIterator<Item = LayerCache>) -> Self {
         Self { caches: caches.into_iter().collect(), ..self }
+    }
+
+    /// Refuses mounts of another snapshotter, without looking at anything else.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`].
+    pub fn check_ours(&self, mounts: &[Mount]) -> Result<(), Error> {
+        if self.snapshots.owns(mounts) { Ok(()) } else { Err(Error::NotOurs) }
     }
 
     /// Unpacks a layer into the active snapshot that `request.mounts` belong to.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! prepare → active ── a layer is applied ──→ active with a layer ── commit ──→ committed
+//!           active ── commit ──→ committed, unsealed ── its layer is made ──→ committed
 //! view    → view
 //! ```
 
@@ -41,8 +42,10 @@ pub(super) enum State {
     View(Lower),
     /// Writable.
     Active(Active),
-    /// Immutable, may be a parent.
+    /// Immutable, may be a parent; consists of a layer.
     Committed(Committed),
+    /// The same for whoever asks what it is, but its layer is still to be made of what was written.
+    Unsealed(Unsealed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,12 @@ pub(super) struct Active {
 pub(super) struct Committed {
     pub(super) layer: LayerKey,
     pub(super) usage: Usage,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unsealed {
+    /// Where that lies which the layer is to be made of.
+    pub(super) writable: Writable,
 }
 
 /// What a new snapshot is called and stands on.
@@ -81,7 +90,7 @@ impl Record {
         match self.state {
             State::View(_) => Kind::View,
             State::Active(_) => Kind::Active,
-            State::Committed(_) => Kind::Committed,
+            State::Committed(_) | State::Unsealed(_) => Kind::Committed,
         }
     }
 
@@ -104,7 +113,16 @@ impl Record {
                 Ok(plan::staged(layer, places))
             }
             State::Active(active) => Ok(plan::active(&active.lower, active.writable, places)),
-            State::Committed(_) => Err(Error::NoMounts { key: self.key.clone() }),
+            State::Committed(_) | State::Unsealed(_) => Err(Error::NoMounts { key: self.key.clone() }),
+        }
+    }
+
+    /// What lies under the snapshot. None for a committed one, which has no plan.
+    pub(super) fn lower(&self) -> Option<&Lower> {
+        match &self.state {
+            State::View(lower) => Some(lower),
+            State::Active(active) => Some(&active.lower),
+            State::Committed(_) | State::Unsealed(_) => None,
         }
     }
 
@@ -115,9 +133,14 @@ impl Record {
         }
     }
 
-    pub(super) fn committed(&self) -> Option<&Committed> {
+    pub(super) fn is_committed(&self) -> bool {
+        self.kind() == Kind::Committed
+    }
+
+    /// What a committed snapshot is to be made of, if its layer is not made yet.
+    pub(super) fn unsealed(&self) -> Option<&Unsealed> {
         match &self.state {
-            State::Committed(committed) => Some(committed),
+            State::Unsealed(unsealed) => Some(unsealed),
             _ => None,
         }
     }
@@ -128,6 +151,7 @@ impl Record {
             State::View(lower) => (lower.layers.as_slice(), None),
             State::Active(active) => (active.lower.layers.as_slice(), active.layer.as_ref()),
             State::Committed(committed) => (&[][..], Some(&committed.layer)),
+            State::Unsealed(_) => (&[][..], None),
         };
         below.iter().chain(own)
     }
@@ -164,13 +188,13 @@ impl Record {
         }
     }
 
-    /// The snapshot under its final name.
+    /// The snapshot under its final name, in a state that is committed.
     pub(super) fn commit(
         &self,
         name: &str,
         parent: Option<String>,
         labels: Labels,
-        committed: Committed,
+        state: State,
         now: SystemTime,
     ) -> Self {
         Self {
@@ -181,8 +205,13 @@ impl Record {
             labels: without_empty(labels),
             created: now,
             updated: now,
-            state: State::Committed(committed),
+            state,
         }
+    }
+
+    /// The committed snapshot with its layer.
+    pub(super) fn sealed(&self, committed: Committed) -> Self {
+        Self { state: State::Committed(committed), ..self.clone() }
     }
 }
 

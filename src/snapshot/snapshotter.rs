@@ -8,8 +8,10 @@ use super::keyed::KeyedLocks;
 use super::ledger::Ledger;
 use super::record::{Record, SnapshotId, State};
 use super::recovery::{self, RecoveryReport};
+use super::seal::Workshop;
+use super::sealing::Sealing;
 use super::settings::{Profile, SnapshotSettings};
-use super::{Error, Info, LabelChange, Usage};
+use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
@@ -30,7 +32,9 @@ pub struct Snapshotter {
 pub(super) struct Inner {
     pub(super) settings: SnapshotSettings,
     pub(super) texts: PlaceTexts,
-    pub(super) ledger: Ledger,
+    // Before the ledger: its threads use that, and end with it.
+    pub(super) sealing: Sealing,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) staging: StagingArea,
     /// Held by who applies a layer to a snapshot.
     pub(super) applies: KeyedLocks<SnapshotId>,
@@ -43,6 +47,7 @@ pub(super) struct Inner {
 pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
+    pub(super) mounts: String,
 }
 
 impl Snapshotter {
@@ -61,11 +66,23 @@ impl Snapshotter {
         database: Box<dyn Medium>,
     ) -> Result<(Self, RecoveryReport), Error> {
         let root = settings.root.as_str();
-        let texts = PlaceTexts { snapshots: format!("{root}/snapshots"), layers: format!("{root}/layers") };
+        let texts = PlaceTexts {
+            snapshots: format!("{root}/snapshots"),
+            layers: format!("{root}/layers"),
+            mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
+        };
         let recovered = recovery::recover(settings.root.as_path(), database)?;
+        let ledger = Arc::new(recovered.ledger);
+        let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
+        let sealing = Sealing::start(workshop)?;
+        ledger
+            .read(|index| index.unsealed().collect::<Vec<_>>())
+            .into_iter()
+            .for_each(|id| sealing.submit(id));
         let inner = Inner {
             texts,
-            ledger: recovered.ledger,
+            sealing,
+            ledger,
             staging: recovered.staging,
             settings,
             applies: KeyedLocks::default(),
@@ -74,12 +91,16 @@ impl Snapshotter {
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
     }
 
-    /// The mounts of a view or an active snapshot: the same at every call.
+    /// The mounts of a view or an active snapshot: the same at every call. In the host flavour, what
+    /// they name is mounted.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot.
+    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`].
     pub fn mounts(&self, profile: &str, key: &str) -> Result<Vec<Mount>, Error> {
-        self.record(profile, key).and_then(|record| self.plan(&record))
+        let record = self.record(profile, key)?;
+        let mounts = self.plan(&record)?;
+        host::attach(&self.inner.ledger, &record)?;
+        Ok(mounts)
     }
 
     /// Removes a snapshot that no other stands on. Its files are deleted behind the caller's back.
@@ -87,13 +108,17 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::HasChildren`].
     pub fn remove(&self, profile: &str, key: &str) -> Result<(), Error> {
+        let mut removed = None;
         self.inner.ledger.change(|index| {
             let record = index.existing(profile, key)?;
+            removed = Some(record.id);
             match index.children(record) {
                 0 => Ok(vec![Change::RemoveSnapshot(record.id)]),
                 children => Err(Error::HasChildren { key: key.to_owned(), children }),
             }
-        })
+        })?;
+        removed.into_iter().for_each(|id| self.inner.sealing.cancel(id));
+        Ok(())
     }
 
     /// A snapshot.
@@ -127,22 +152,28 @@ impl Snapshotter {
     }
 
     /// Space that a snapshot takes, without its parents. For an active snapshot in directory mode
-    /// the directory is walked.
+    /// the directory is walked. For a committed one whose layer is still to be made, it waits for that.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or if the files cannot be looked at.
+    /// [`Error::NotFound`], [`Error::NotSealed`], or if the files cannot be looked at.
     pub fn usage(&self, profile: &str, key: &str) -> Result<Usage, Error> {
-        let record = self.record(profile, key)?;
         let ledger = &self.inner.ledger;
-        let measured = match &record.state {
-            State::View(_) => DiskUsage::default(),
-            State::Committed(committed) => return Ok(committed.usage),
-            State::Active(active) => match &active.layer {
-                Some(layer) => ledger.shelf.usage(layer)?,
-                None => ledger.directories.usage(record.id, active.writable)?,
-            },
-        };
-        Ok(measured.into())
+        loop {
+            let record = self.record(profile, key)?;
+            let measured = match &record.state {
+                State::View(_) => DiskUsage::default(),
+                State::Committed(committed) => return Ok(committed.usage),
+                State::Unsealed(_) => {
+                    self.inner.sealing.wait(&record)?;
+                    continue;
+                }
+                State::Active(active) => match &active.layer {
+                    Some(layer) => ledger.shelf.usage(layer)?,
+                    None => ledger.directories.usage(record.id, active.writable)?,
+                },
+            };
+            return Ok(measured.into());
+        }
     }
 
     /// Waits until the files of all that was removed up to now are deleted.
@@ -160,7 +191,7 @@ impl Snapshotter {
     pub(super) fn plan(&self, record: &Record) -> Result<Vec<Mount>, Error> {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
-        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers })
+        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers, mounts: &texts.mounts })
     }
 
     /// The settings of a profile that something new is asked for in.

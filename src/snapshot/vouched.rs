@@ -1,6 +1,5 @@
 //! Layers that are there before anybody unpacks them: what Prepare makes of one that somebody vouches for.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::index::Change;
@@ -74,8 +73,7 @@ impl Snapshotter {
     /// Attaches the layer; if it is here already, that one.
     fn attach_vouched(&self, claim: &Claim, Vouched { staging, record }: Vouched) -> Result<(), Error> {
         // Nobody has seen a blob give this layer.
-        let record = LayerRecord { blobs: BTreeSet::new(), ..record };
-        self.attach_built(claim, staging, record).map(drop)
+        self.attach_built(claim, staging, record.without_blobs()).map(drop)
     }
 
     /// Changes the plan of a snapshot that nobody was told of yet.

@@ -16,8 +16,8 @@ use crate::{Bench, gzip, tar};
 fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
     let slot = cache.slot().unwrap();
     let built = build::read(&mut &*tar, slot.path()).unwrap().seal(&name).unwrap();
-    let record = LayerRecord::new(name, tar.len() as u64, built.image_bytes, built.root, name);
-    slot.publish(&record).unwrap().path().to_owned()
+    let record = LayerRecord::from_tar(name, tar.len() as u64, built.image_bytes, built.root, name);
+    slot.publish(name, &record).unwrap().path().to_owned()
 }
 
 impl Bench {
@@ -52,7 +52,7 @@ async fn a_cached_file_is_taken_and_survives_the_cache() {
     fs::remove_dir_all(cache.directory()).unwrap();
     assert!(fs::read(bench.only_layer()).unwrap() == whole);
     let known = bench.snapshots.layer_of_blob(&Digest::of(&blob)).unwrap();
-    assert_eq!(known.diff_id, Digest::of(&tar), "the next Apply of this blob reads nothing");
+    assert_eq!(known.tar.diff_id, Digest::of(&tar), "the next Apply of this blob reads nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

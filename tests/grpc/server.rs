@@ -168,7 +168,7 @@ impl Server {
         let staging = self.snapshotter.staging().unwrap();
         std::fs::write(staging.layer_path(), [0x5a; 8192]).unwrap();
         let digest = Digest::of(name.as_bytes());
-        let record = LayerRecord::new(digest, 10_240, 8192, None, digest);
+        let record = LayerRecord::from_tar(digest, 10_240, 8192, None, digest);
         self.snapshotter.attach_built(&claim, staging, record).unwrap();
     }
 }

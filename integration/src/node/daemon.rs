@@ -61,6 +61,11 @@ pub(super) fn socket(node: &Path) -> PathBuf {
     node.join("nexuserofs.sock")
 }
 
+/// The directory with a daemon's data.
+pub(super) fn root(node: &Path) -> PathBuf {
+    node.join("nexuserofs")
+}
+
 impl Daemon {
     /// Starts a daemon for the node in `dir`.
     ///
@@ -75,11 +80,12 @@ impl Daemon {
         let program = place.programs.join(PROGRAM);
         ensure!(program.is_file(), "{PROGRAM} is not built: run `cargo build --bins` first");
         let (socket, log) = (socket(dir), dir.join("nexuserofs.log"));
-        let service = spawn(&program, &dir.join("nexuserofs"), &socket, containerd, &log, options)?;
+        let root = root(dir);
+        let service = spawn(&program, &root, &socket, containerd, &log, options)?;
         let mut daemon = Self {
             service,
             program,
-            root: dir.join("nexuserofs"),
+            root,
             socket,
             containerd: containerd.to_owned(),
             log,

@@ -5,3 +5,5 @@ mod host;
 mod layers;
 mod recovery;
 mod rules;
+mod sealing;
+mod written;

@@ -63,6 +63,7 @@ fn measure_against(bed: &Bed, peer: Peer, layers: &Layers, report: &mut Report) 
     let options = NodeOptions {
         daemon: Some(DaemonOptions { log_level: LogLevel::Info, ..DaemonOptions::default() }),
         peer,
+        ..NodeOptions::default()
     };
     let node = Node::start(&bed.place, &format!("bench-{peer:?}"), &options)?;
     let mut together = Vec::new();
