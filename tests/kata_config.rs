@@ -134,6 +134,8 @@ fn the_settings_file_states_every_setting_at_its_default() {
         "set_immutable",
         "mkfs_options",
         "overlay_options",
+        "layer_content_caches",
+        "trust_layer_content_caches",
         "profiles",
     ] {
         assert!(keys.contains_key(key), "{key}");

@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use nexuserofs::error::{Classify, Kind as Failure};
 use nexuserofs::expose::mount::Mount;
@@ -27,6 +28,9 @@ const PROFILES: [&str; 2] = ["one", "two"];
 const KEYS: u8 = 6;
 const LAYERS: u8 = 4;
 
+/// The file that is written to snapshots.
+const WRITTEN: &str = "written";
+
 /// Index of the profile, and key or name.
 type Key = (usize, String);
 
@@ -35,6 +39,7 @@ enum Step {
     Prepare { key: Key, parent: Option<String>, extraction: bool },
     View { key: Key, parent: Option<String> },
     Attach { key: Key, layer: u8 },
+    Write { key: Key, byte: u8 },
     Commit { key: Key, name: String, parent: Option<String> },
     Remove { key: Key },
     Update { key: Key, value: String },
@@ -54,6 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(key, parent, extraction)| Step::Prepare { key, parent, extraction }),
         2 => (key.clone(), parent).prop_map(|(key, parent)| Step::View { key, parent }),
         6 => (key.clone(), 0..LAYERS).prop_map(|(key, layer)| Step::Attach { key, layer }),
+        4 => (key.clone(), any::<u8>()).prop_map(|(key, byte)| Step::Write { key, byte }),
         6 => (key.clone(), text(), proptest::option::weighted(0.3, text()))
             .prop_map(|(key, name, parent)| Step::Commit { key, name, parent }),
         4 => key.clone().prop_map(|key| Step::Remove { key }),
@@ -69,10 +75,19 @@ struct Expected {
     kind: Kind,
     parent: Option<String>,
     labels: Labels,
-    /// The layer that was applied or committed.
+    /// The layer that was applied.
     layer: Option<u8>,
+    /// What was written last.
+    written: Option<u8>,
     /// What Prepare or View returned.
     plan: Vec<Mount>,
+}
+
+/// What a layer holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Content {
+    Applied(u8),
+    Written(Option<u8>),
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +124,7 @@ impl Model {
                 Some(_) => {}
             }
         }
-        found.layer.is_none().then_some(Failure::Unimplemented)
+        (found.layer.is_some() && found.written.is_some()).then_some(Failure::FailedPrecondition)
     }
 
     fn refuse_remove(&self, key: &Key) -> Option<Failure> {
@@ -126,14 +141,20 @@ impl Model {
     }
 
     /// Layers below a new snapshot on `parent`, newest first.
-    fn chain(&self, profile: usize, mut parent: Option<String>) -> Vec<u8> {
+    fn chain(&self, profile: usize, mut parent: Option<String>) -> Vec<Content> {
         let mut layers = Vec::new();
         while let Some(name) = parent {
             let found = &self.snapshots[&(profile, name)];
-            layers.extend(found.layer);
+            layers.push(found.layer.map_or(Content::Written(found.written), Content::Applied));
             parent = found.parent.clone();
         }
         layers
+    }
+
+    /// Committed snapshots that no layer was applied to.
+    fn written(&self) -> impl Iterator<Item = &Key> {
+        let committed = self.snapshots.iter().filter(|(_, found)| found.kind == Kind::Committed);
+        committed.filter(|(_, found)| found.layer.is_none()).map(|(key, _)| key)
     }
 }
 
@@ -158,7 +179,7 @@ fn image(layer: u8) -> Vec<u8> {
 }
 
 fn record(layer: u8) -> LayerRecord {
-    LayerRecord::new(diff_id(layer), 512, image(layer).len() as u64, None, Digest::of(&[layer, 0]))
+    LayerRecord::from_tar(diff_id(layer), 512, image(layer).len() as u64, None, Digest::of(&[layer, 0]))
 }
 
 /// Asserts that `result` is as the model says, and returns the value of a success.
@@ -185,6 +206,7 @@ impl History {
             }
             Step::View { key, parent } => self.create(Kind::View, key, parent, ""),
             Step::Attach { key, layer } => self.attach(&key, layer),
+            Step::Write { key, byte } => self.write(&key, byte),
             Step::Commit { key, name, parent } => self.commit(&key, name, parent),
             Step::Remove { key } => self.remove(&key),
             Step::Update { key, value } => self.update(&key, value),
@@ -208,14 +230,14 @@ impl History {
         let Some(plan) = agreed(result, refusal) else { return };
         check_layers_of(&plan, &self.model.chain(key.0, parent.clone()));
         let labels = labels.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        self.model.snapshots.insert(key, Expected { kind, parent, labels, layer: None, plan });
+        self.model.snapshots.insert(key, Expected { kind, parent, labels, layer: None, written: None, plan });
     }
 
     fn attach(&mut self, key: &Key, layer: u8) {
         let known = self.model.layers().contains(&layer);
         let Some(expected) = self.model.snapshots.get_mut(key) else { return };
         let claim = self.snapshotter.claim(&expected.plan);
-        if expected.kind != Kind::Active {
+        if expected.kind != Kind::Active || expected.written.is_some() {
             assert_eq!(claim.unwrap_err().kind(), Failure::FailedPrecondition);
             return;
         }
@@ -229,6 +251,14 @@ impl History {
             self.snapshotter.attach_built(&claim, staging, record(layer)).unwrap();
         }
         expected.layer = Some(layer);
+    }
+
+    fn write(&mut self, key: &Key, byte: u8) {
+        let Some(expected) = self.model.snapshots.get_mut(key) else { return };
+        if expected.kind == Kind::Active {
+            fs::write(upper_of(&expected.plan).join(WRITTEN), [byte]).unwrap();
+            expected.written = Some(byte);
+        }
     }
 
     fn commit(&mut self, key: &Key, name: String, parent: Option<String>) {
@@ -300,6 +330,10 @@ impl History {
     }
 
     fn check_disk(&self) {
+        for (profile, name) in self.model.written() {
+            // Waits for the layer.
+            assert_ne!(self.snapshotter.usage(PROFILES[*profile], name).unwrap().bytes, 0);
+        }
         self.snapshotter.cleanup().unwrap();
         let names = |directory: &str| -> BTreeSet<String> {
             let entries = fs::read_dir(self.root.path().join(directory)).unwrap();
@@ -307,15 +341,39 @@ impl History {
         };
         assert_eq!(names("snapshots").len(), self.model.snapshots.len());
         let layers = self.model.layers().into_iter().map(|layer| record(layer).key.to_string());
-        assert_eq!(names("layers"), layers.collect());
+        let (written, applied): (BTreeSet<_>, _) =
+            names("layers").into_iter().partition(|name| name.starts_with("w1-"));
+        assert_eq!(applied, layers.collect());
+        assert_eq!(written.len(), self.model.written().count());
         assert!(names("staging").is_empty());
     }
 }
 
-fn check_layers_of(plan: &[Mount], chain: &[u8]) {
-    let layer_mounts = plan.iter().filter(|mount| mount.fstype == "erofs");
-    let content: Vec<_> = layer_mounts.map(|mount| fs::read(&mount.source).unwrap()).collect();
-    assert_eq!(content, chain.iter().map(|layer| image(*layer)).collect::<Vec<_>>());
+fn check_layers_of(plan: &[Mount], chain: &[Content]) {
+    let layers: Vec<_> = plan.iter().filter(|mount| mount.fstype == "erofs").collect();
+    assert_eq!(layers.len(), chain.len());
+    for (mount, content) in layers.into_iter().zip(chain) {
+        let found = fs::read(&mount.source).unwrap();
+        match content {
+            Content::Applied(layer) => assert_eq!(found, image(*layer)),
+            Content::Written(byte) => assert_eq!(written_in(&found), byte.map(|byte| vec![byte])),
+        }
+    }
+}
+
+/// The directory that a plan writes to.
+fn upper_of(plan: &[Mount]) -> PathBuf {
+    let last = plan.last().unwrap();
+    let upper = last.options.iter().find_map(|option| option.strip_prefix("upperdir="));
+    PathBuf::from(upper.unwrap_or(&last.source))
+}
+
+/// What a layer of a written snapshot holds, through a reader that shares no code with its writer.
+fn written_in(image: &[u8]) -> Option<Vec<u8>> {
+    let image = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(image)).unwrap();
+    let mut content = Vec::new();
+    image.open(format!("/{WRITTEN}")).ok()?.read_to_end(&mut content).unwrap();
+    Some(content)
 }
 
 proptest! {

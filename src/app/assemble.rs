@@ -9,7 +9,9 @@ use super::service_manager::Probe;
 use crate::config::{Flavour, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
 use crate::expose::host::visibility::{self, Visibility};
+use crate::layer::cache::LayerCache;
 use crate::service;
+use crate::service::cache_hits::CacheHits;
 use crate::snapshot::{SnapshotSettings, Snapshotter};
 
 /// Layers that are unpacked at the same time, at the least: with one the disk would wait for the
@@ -32,9 +34,12 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
     warn_of_hidden_mounts(settings);
     let content = ContentStore::new(&settings.containerd.address)?;
-    let differ = Differ::new(snapshotter.clone(), content, passes());
+    let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();
+    let hits =
+        settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
+    let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
     let probe = probe(snapshotter.clone());
-    let routes = Routes::new(service::snapshots::Service::server(snapshotter))
+    let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe })
 }

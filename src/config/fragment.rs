@@ -23,6 +23,10 @@ pub struct Fragment {
     pub set_immutable: Option<Sourced<bool>>,
     pub mkfs_options: Option<Vec<Sourced<String>>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
+    /// Only in the file.
+    pub layer_content_caches: Option<Vec<Sourced<String>>>,
+    /// Only in the file.
+    pub trust_layer_content_caches: Option<Sourced<bool>>,
     /// `[profiles.NAME]`, only in the file.
     #[serde(default)]
     pub profiles: BTreeMap<String, Sourced<ProfileFragment>>,

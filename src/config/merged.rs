@@ -24,6 +24,8 @@ pub mod defaults {
     pub const ENABLE_FSVERITY: bool = false;
     /// `--set-immutable`.
     pub const SET_IMMUTABLE: bool = true;
+    /// `trust_layer_content_caches`.
+    pub const TRUST_LAYER_CONTENT_CACHES: bool = false;
     /// The profiles that exist without being written, with their `flavour`.
     pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
     /// `flavour` of every other profile.
@@ -42,6 +44,8 @@ pub(super) struct Merged {
     pub(super) enable_fsverity: Sourced<bool>,
     pub(super) set_immutable: Sourced<bool>,
     pub(super) mkfs_options: Vec<Sourced<String>>,
+    pub(super) layer_content_caches: Vec<Sourced<String>>,
+    pub(super) trust_layer_content_caches: Sourced<bool>,
     pub(super) profiles: Vec<MergedProfile>,
 }
 
@@ -88,6 +92,15 @@ impl Merged {
             enable_fsverity: switch(flags.enable_fsverity, file.enable_fsverity, defaults::ENABLE_FSVERITY),
             set_immutable: switch(flags.set_immutable, file.set_immutable, defaults::SET_IMMUTABLE),
             mkfs_options: flags.mkfs_options.or(file.mkfs_options).unwrap_or_default(),
+            layer_content_caches: flags
+                .layer_content_caches
+                .or(file.layer_content_caches)
+                .unwrap_or_default(),
+            trust_layer_content_caches: switch(
+                flags.trust_layer_content_caches,
+                file.trust_layer_content_caches,
+                defaults::TRUST_LAYER_CONTENT_CACHES,
+            ),
             profiles,
         }
     }

@@ -1,4 +1,4 @@
-//! Layer blobs from containerd's content store.
+//! Layer blobs in containerd's content store.
 //!
 //! Where containerd keeps its blobs in files that we can open, a blob is read straight from its
 //! file: over the Content service every byte crosses the socket twice. Whether the blob may be read
@@ -35,6 +35,15 @@ const STREAM_DEPTH: usize = 4;
 pub struct ContentStore {
     address: Arc<Path>,
     channel: Channel,
+}
+
+/// For whom something is done in the content store.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The namespace.
+    pub(super) namespace: String,
+    /// The lease that keeps what is made.
+    pub(super) lease: Option<String>,
 }
 
 /// An open blob.
@@ -78,9 +87,21 @@ pub enum Error {
         /// containerd's words.
         detail: String,
     },
-    /// A namespace that cannot be sent.
-    #[error("namespace {0:?} has characters that a request header cannot carry")]
-    Namespace(String),
+    /// containerd refused something else.
+    #[error("containerd refuses to {operation} in namespace {namespace:?}: {detail}")]
+    Call {
+        /// What was asked for.
+        operation: &'static str,
+        /// The namespace of the request.
+        namespace: String,
+        /// The class of the refusal.
+        kind: Kind,
+        /// containerd's words.
+        detail: String,
+    },
+    /// A namespace or a lease that cannot be sent.
+    #[error("{0:?} has characters that a request header cannot carry")]
+    Header(String),
     /// A blob's file cannot be opened or read.
     #[error("cannot {operation} {path}")]
     File {
@@ -96,9 +117,9 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Address { .. } | Self::Namespace(_) => Kind::InvalidArgument,
+            Self::Address { .. } | Self::Header(_) => Kind::InvalidArgument,
             Self::Unreachable { .. } => Kind::Unavailable,
-            Self::Refused { kind, .. } => *kind,
+            Self::Refused { kind, .. } | Self::Call { kind, .. } => *kind,
             Self::File { source, .. } => io_kind(source),
         }
     }
@@ -169,36 +190,74 @@ impl ContentStore {
         Ok((BlobStream { messages, current: io::Cursor::default() }, task.abort_handle()))
     }
 
-    fn content(&self) -> ContentClient<Channel> {
-        ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    /// The Content service.
+    pub(super) fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// The connection, for other services of the same containerd.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The error for a call that was refused.
+    pub(super) fn refused(&self, operation: &'static str, caller: &Caller, status: &Status) -> Error {
+        self.unreachable(status).unwrap_or_else(|| Error::Call {
+            operation,
+            namespace: caller.namespace.clone(),
+            kind: kind_of(status.code()),
+            detail: status.message().to_owned(),
+        })
     }
 
     fn refusal(&self, status: &Status, namespace: &str, digest: &Digest) -> Error {
-        let kind = match status.code() {
-            Code::Unavailable => {
-                let address = self.address.to_path_buf();
-                return Error::Unreachable { address, detail: status.message().to_owned() };
-            }
-            Code::NotFound => Kind::NotFound,
-            Code::InvalidArgument => Kind::InvalidArgument,
-            Code::FailedPrecondition => Kind::FailedPrecondition,
-            Code::PermissionDenied => Kind::PermissionDenied,
-            Code::Cancelled => Kind::Cancelled,
-            Code::DeadlineExceeded => Kind::Unavailable,
-            Code::ResourceExhausted => Kind::ResourceExhausted,
-            _ => Kind::Internal,
-        };
-        let detail = status.message().to_owned();
-        Error::Refused { digest: *digest, namespace: namespace.to_owned(), kind, detail }
+        self.unreachable(status).unwrap_or_else(|| Error::Refused {
+            digest: *digest,
+            namespace: namespace.to_owned(),
+            kind: kind_of(status.code()),
+            detail: status.message().to_owned(),
+        })
+    }
+
+    fn unreachable(&self, status: &Status) -> Option<Error> {
+        let (address, detail) = (self.address.to_path_buf(), status.message().to_owned());
+        (status.code() == Code::Unavailable).then_some(Error::Unreachable { address, detail })
+    }
+}
+
+/// The class of a refusal.
+fn kind_of(code: Code) -> Kind {
+    match code {
+        Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
+        Code::NotFound => Kind::NotFound,
+        Code::InvalidArgument => Kind::InvalidArgument,
+        Code::FailedPrecondition => Kind::FailedPrecondition,
+        Code::PermissionDenied => Kind::PermissionDenied,
+        Code::Cancelled => Kind::Cancelled,
+        Code::ResourceExhausted => Kind::ResourceExhausted,
+        _ => Kind::Internal,
+    }
+}
+
+impl Caller {
+    /// A request that says for whom it is.
+    pub(super) fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
+        let mut request = scoped(message, &self.namespace)?;
+        if let Some(lease) = &self.lease {
+            request.metadata_mut().insert("containerd-lease", header(lease)?);
+        }
+        Ok(request)
     }
 }
 
 fn scoped<T>(message: T, namespace: &str) -> Result<Request<T>, Error> {
-    let value: MetadataValue<Ascii> =
-        namespace.parse().map_err(|_| Error::Namespace(namespace.to_owned()))?;
     let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", value);
+    request.metadata_mut().insert("containerd-namespace", header(namespace)?);
     Ok(request)
+}
+
+fn header(text: &str) -> Result<MetadataValue<Ascii>, Error> {
+    text.parse().map_err(|_| Error::Header(text.to_owned()))
 }
 
 /// Opens the file of a blob; `None` where there is none of the right size, as when the content

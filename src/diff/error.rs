@@ -99,7 +99,7 @@ impl Classify for Error {
             Self::ContentStore(error) => error.kind(),
             Self::ReadBlob { source, .. } => io_kind(source),
             Self::DamagedBlob { .. } => Kind::DataLoss,
-            // Not Unimplemented: another differ would write files that no commit can take.
+            // Not Unimplemented: what another differ makes of the blob would not be the image's layer.
             Self::Unsupported(_)
             | Self::Content { .. }
             | Self::WrongLayer { .. }

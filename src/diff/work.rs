@@ -9,8 +9,7 @@ use super::pass::{self, Cancel, Failure, Measured, Pass, TarStream};
 use super::turns::Turn;
 use super::{Applied, Descriptor, Piece};
 use crate::image::digest::Digest;
-use crate::layer::LayerRecord;
-use crate::layer::build;
+use crate::layer::{LayerRecord, TarLayer, build};
 use crate::snapshot::{Claim, Snapshotter};
 
 /// A layer to be shared or built.
@@ -38,13 +37,13 @@ impl Work {
     /// Attaches the layer that exactly this blob gave before, if there is one.
     pub(super) fn share_known(self) -> Result<(Self, Option<Applied>), Error> {
         match self.snapshots.layer_of_blob(&self.descriptor.digest) {
-            Some(layer) => self.attach(&layer.diff_id),
+            Some(layer) => self.attach(&layer.tar.diff_id),
             None => Ok((self, None)),
         }
     }
 
     /// The layer that the client announces, if it exists.
-    pub(super) fn announced_layer(&self) -> Option<LayerRecord> {
+    pub(super) fn announced_layer(&self) -> Option<TarLayer> {
         self.hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id))
     }
 
@@ -55,10 +54,10 @@ impl Work {
         let digest = self.descriptor.digest;
         let pass = self.pass(blob, |tar| std::io::copy(tar, &mut std::io::sink()).map(drop));
         let ((), tar) = self.checked(pass, |source| Error::ReadBlob { blob: digest, source })?;
-        if tar.digest != layer.diff_id {
-            return Err(Error::WrongLayer { expected: layer.diff_id, found: tar.digest });
+        if tar.digest != layer.tar.diff_id {
+            return Err(Error::WrongLayer { expected: layer.tar.diff_id, found: tar.digest });
         }
-        self.attach(&layer.diff_id)
+        self.attach(&layer.tar.diff_id)
     }
 
     /// Builds the layer and attaches it.
@@ -70,11 +69,11 @@ impl Work {
         let built = unsealed.seal(&tar.digest).map_err(Error::Build)?;
         self.ensure_wanted()?;
         let blob = self.descriptor.digest;
-        let record = LayerRecord::new(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
+        let record = LayerRecord::from_tar(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
-            %blob, layer = %layer.key, diff_id = %layer.diff_id, route, entries = built.entries,
-            tar_bytes = layer.tar_bytes, image_bytes = layer.image_bytes, "built a layer"
+            %blob, layer = %layer.key, diff_id = %layer.tar.diff_id, route, entries = built.entries,
+            tar_bytes = layer.tar.tar_bytes, image_bytes = layer.image_bytes, "built a layer"
         );
         Ok(applied(&layer))
     }
@@ -91,17 +90,21 @@ impl Work {
         Ok((self, applied))
     }
 
-    fn ensure_wanted(&self) -> Result<(), Error> {
+    pub(super) fn ensure_wanted(&self) -> Result<(), Error> {
         if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    fn pass<T, E>(&self, mut blob: Blob, consume: impl FnOnce(&mut TarStream) -> Result<T, E>) -> Pass<T, E> {
+    pub(super) fn pass<T, E>(
+        &self,
+        mut blob: Blob,
+        consume: impl FnOnce(&mut TarStream) -> Result<T, E>,
+    ) -> Pass<T, E> {
         pass::run(&mut *blob.bytes, self.declared, &self.cancel, consume)
     }
 
     /// The result of a pass over a blob that is what its descriptor says. A wrong digest is the
     /// reason to give even where the content was refused too: a damaged blob explains the rest.
-    fn checked<T, E>(
+    pub(super) fn checked<T, E>(
         &self,
         pass: Pass<T, E>,
         refused: impl FnOnce(E) -> Error,
@@ -124,6 +127,6 @@ impl Work {
     }
 }
 
-fn applied(layer: &LayerRecord) -> Applied {
-    Applied { media_type: media::OCI_TAR.to_owned(), digest: layer.diff_id, size: layer.tar_bytes }
+pub(super) fn applied(layer: &TarLayer) -> Applied {
+    Applied { media_type: media::OCI_TAR.to_owned(), digest: layer.tar.diff_id, size: layer.tar.tar_bytes }
 }

@@ -4,26 +4,31 @@
 //! metadata, is kept in memory, and a new writable block is a sparse file with those blocks and a
 //! UUID and owners of its own.
 //!
+//! What was written to one is read through a mount of our own (`mounted`).
+//!
 //! The file system has no backup superblock and keeps its checksum seed apart from its UUID
 //! (`metadata_csum_seed`), so a new UUID changes one block only, and owners one more. Its feature set is written out
 //! here, since a guest's kernel may be older than the host's e2fsprogs: Linux 4.4 mounts it.
 
 mod ext4;
+mod mounted;
 mod owners;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{SeekFrom, seek};
 
+pub use mounted::{Holder, MountedBlock, is_held};
+
 use super::overlay::{self, Owner};
 use crate::config::WritableLayer;
-use crate::error::{Classify, Kind};
+use crate::error::{Classify, Kind, io_kind};
 use crate::layer::RootAttributes;
 use crate::store;
 use crate::store::unique::Unique;
@@ -56,7 +61,7 @@ pub struct BlockTemplates {
 /// Where a template is kept once it is made.
 type Slot = Arc<Mutex<Option<Template>>>;
 
-/// Why a writable block cannot be made.
+/// Why a writable block cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file operation failed.
@@ -81,6 +86,14 @@ pub enum Error {
         /// Size of the block in bytes.
         size: u64,
     },
+    /// The kernel does not mount it.
+    #[error("cannot mount writable block {path:?} to read it: {source}; check it with e2fsck -n")]
+    Mount {
+        /// The block.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 impl Classify for Error {
@@ -89,6 +102,7 @@ impl Classify for Error {
             Self::File(error) => error.kind(),
             Self::Start(_) => Kind::FailedPrecondition,
             Self::Format { .. } | Self::NoSuperblock { .. } => Kind::Internal,
+            Self::Mount { source, .. } => io_kind(source),
         }
     }
 }

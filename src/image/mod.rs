@@ -1,11 +1,14 @@
 //! Formats as functions over bytes: no file names, no async, no global state.
 //!
 //! * [`tree`]: the file tree of one layer, what every reader produces and every writer consumes.
-//! * [`tar`]: an OCI layer's tar stream into a tree, with the rules of `docs/tar-semantics.md`.
-//! * [`erofs`]: a tree and its data into an EROFS image, layout v1 (`docs/image-layout-v1.md`).
+//! * [`tar`]: an OCI layer's tar stream into a tree and back, with the rules of `docs/tar-semantics.md`.
+//! * [`erofs`]: a tree and its data into an EROFS image, layout v1 (`docs/image-layout-v1.md`), and
+//!   images back into trees.
+//! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
 //! * [`digest`]: content digests.
 
 pub mod digest;
 pub mod erofs;
+pub mod overlay;
 pub mod tar;
 pub mod tree;

@@ -6,15 +6,22 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::image::digest::Digest;
+use crate::store::unique::Unique;
 
 /// Version of the image layout that new layers are written in (`docs/image-layout-v1.md`).
 pub const LAYOUT_VERSION: u32 = 1;
 
-/// Digits of the diffID in a key. With `v1-` that makes 35 characters; virtual machine runtimes
-/// name a GPT partition after the layer's directory, and such a name holds 36.
+/// Hex digits in a key. With `v1-` that makes 35 characters; virtual machine runtimes name a GPT
+/// partition after the layer's directory, and such a name holds 36.
 const DIGITS: usize = 32;
 
-/// A layer's directory name: the layout version and the first half of the diffID.
+/// Starts the key of a layer that was made of a tar.
+const FROM_TAR: &str = "v";
+/// Starts the key of a layer that was made of what a snapshot wrote.
+const WRITTEN: &str = "w";
+
+/// A layer's directory name: where it is from, the layout version, and the first half of the tar's
+/// diffID, or the random name that a written layer has instead.
 ///
 /// Half a digest can be made to collide by whoever makes both layers, so a key alone proves
 /// nothing: a [`LayerRecord`](super::LayerRecord) is looked up by key and compared by diffID.
@@ -24,7 +31,7 @@ pub struct LayerKey(String);
 
 /// A text that is not a layer key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a layer key: expected v, a version, - and 32 lower-case hex digits")]
+#[error("{0:?} is not a layer key: expected v or w, a version, - and 32 lower-case hex digits")]
 pub struct InvalidLayerKey(String);
 
 impl LayerKey {
@@ -32,7 +39,13 @@ impl LayerKey {
     #[must_use]
     pub fn new(layout: u32, diff_id: &Digest) -> Self {
         let digits: String = diff_id.hex().chars().take(DIGITS).collect();
-        Self(format!("v{layout}-{digits}"))
+        Self(format!("{FROM_TAR}{layout}-{digits}"))
+    }
+
+    /// The key of the written layer with this name in this layout.
+    #[must_use]
+    pub fn written(layout: u32, unique: Unique) -> Self {
+        Self(format!("{WRITTEN}{layout}-{unique}"))
     }
 
     /// The key as text, fit for a directory name.
@@ -77,9 +90,8 @@ impl FromStr for LayerKey {
 }
 
 fn is_key(text: &str) -> bool {
-    let Some((layout, digits)) = text.strip_prefix('v').and_then(|rest| rest.split_once('-')) else {
-        return false;
-    };
+    let rest = text.strip_prefix(FROM_TAR).or_else(|| text.strip_prefix(WRITTEN));
+    let Some((layout, digits)) = rest.and_then(|rest| rest.split_once('-')) else { return false };
     let canonical = layout.parse::<u32>().is_ok_and(|version| version.to_string() == layout);
     canonical && digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -94,6 +106,9 @@ mod tests {
         assert_eq!(key.as_str(), "v1-ba7816bf8f01cfea414140de5dae2223");
         assert_eq!(key.as_str().len(), 35);
         assert_eq!(key.as_str().parse(), Ok(key));
+        let key = LayerKey::written(1, "000000000000000000000000000000ab".parse().unwrap());
+        assert_eq!(key.as_str(), "w1-000000000000000000000000000000ab");
+        assert_eq!(key.as_str().parse(), Ok(key));
     }
 
     #[test]
@@ -107,6 +122,8 @@ mod tests {
             &format!("v01-{digits}"),
             &format!("v1-{digits}0"),
             &format!("v+1-{digits}"),
+            &format!("vw1-{digits}"),
+            &format!("x1-{digits}"),
             &format!("../v1-{digits}"),
         ] {
             assert!(text.parse::<LayerKey>().is_err(), "{text}");

@@ -1,18 +1,28 @@
 //! Layers by content: one immutable EROFS file however many namespaces, profiles and snapshots use it.
 //!
 //! * [`build`]: the file of a layer, made while its tar streams by.
+//! * [`cache`]: directories of finished layers that the operator keeps.
+//! * [`written`]: the file of a layer, made of a directory that was written to.
+//! * [`upper`]: such a directory as a tree.
+//! * [`image_file`]: how both files are written.
+//! * [`open`](mod@open): that file read back.
 //! * [`key`]: the name of a layer on this host.
 //! * [`record`]: what is known about a layer, also written beside its file.
 //! * [`root`]: the attributes of `/` as a layer sets them.
 //! * [`shelf`]: the directories that hold the layers.
 
 pub mod build;
+pub mod cache;
+pub mod image_file;
 pub mod key;
+pub mod open;
 pub mod record;
 pub mod root;
 pub mod shelf;
+pub mod upper;
+pub mod written;
 
 pub use key::{LAYOUT_VERSION, LayerKey};
-pub use record::LayerRecord;
+pub use record::{FromTar, LayerRecord, Source, TarLayer};
 pub use root::RootAttributes;
 pub use shelf::{Shelf, Staging};

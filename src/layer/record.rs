@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LAYOUT_VERSION, LayerKey, RootAttributes};
 use crate::image::digest::Digest;
+use crate::store::unique::Unique;
 
 /// What is known about a layer. The same text stands in the database and, as `layer.json`, beside
 /// the layer's file, from which a lost database is rebuilt.
@@ -13,24 +14,57 @@ use crate::image::digest::Digest;
 pub struct LayerRecord {
     /// Its directory name.
     pub key: LayerKey,
-    /// Digest of the uncompressed tar.
-    pub diff_id: Digest,
     /// Version of the image layout.
     pub layout: u32,
-    /// Size of the uncompressed tar in bytes.
-    pub tar_bytes: u64,
     /// Size of `layer.erofs` in bytes.
     pub image_bytes: u64,
-    /// Attributes of `/`; None if the tar does not name it.
+    /// Attributes of `/`; None if the layer is of a tar that does not name it.
     pub root: Option<RootAttributes>,
+    /// What it was made of.
+    #[serde(flatten)]
+    pub source: Source,
+}
+
+/// What a layer was made of. Which it is shows in the fields that a record has, so that records of
+/// schema version 1, which knows tars only, are read as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A tar: whoever has the same tar has the same layer.
+    FromTar(FromTar),
+    /// What a snapshot wrote. Nobody else has that.
+    Written {
+        /// The layer's random name.
+        written: Unique,
+    },
+}
+
+/// The tar that a layer was made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromTar {
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Size of the uncompressed tar in bytes.
+    pub tar_bytes: u64,
     /// Compressed digests that were seen to give this layer.
     pub blobs: BTreeSet<Digest>,
 }
 
+/// A layer that was made of a tar, which is the only kind that a differ deals with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TarLayer {
+    /// Its directory name.
+    pub key: LayerKey,
+    /// Size of `layer.erofs` in bytes.
+    pub image_bytes: u64,
+    /// The tar.
+    pub tar: FromTar,
+}
+
 impl LayerRecord {
-    /// The record of a layer in the current layout.
+    /// The record of a layer of a tar in the current layout.
     #[must_use]
-    pub fn new(
+    pub fn from_tar(
         diff_id: Digest,
         tar_bytes: u64,
         image_bytes: u64,
@@ -39,18 +73,79 @@ impl LayerRecord {
     ) -> Self {
         Self {
             key: LayerKey::new(LAYOUT_VERSION, &diff_id),
-            diff_id,
             layout: LAYOUT_VERSION,
-            tar_bytes,
             image_bytes,
             root,
-            blobs: BTreeSet::from([blob]),
+            source: Source::FromTar(FromTar { diff_id, tar_bytes, blobs: BTreeSet::from([blob]) }),
         }
     }
 
-    /// Whether the key is the one that the diffID and the layout give.
+    /// The record of a layer of what a snapshot wrote, in the current layout.
+    #[must_use]
+    pub fn written(unique: Unique, image_bytes: u64, root: RootAttributes) -> Self {
+        Self {
+            key: LayerKey::written(LAYOUT_VERSION, unique),
+            layout: LAYOUT_VERSION,
+            image_bytes,
+            root: Some(root),
+            source: Source::Written { written: unique },
+        }
+    }
+
+    /// The tar that the layer was made of, if it was of one.
+    #[must_use]
+    pub const fn tar(&self) -> Option<&FromTar> {
+        match &self.source {
+            Source::FromTar(tar) => Some(tar),
+            Source::Written { .. } => None,
+        }
+    }
+
+    /// The layer as a differ sees it, if it was made of a tar.
+    #[must_use]
+    pub fn tar_layer(&self) -> Option<TarLayer> {
+        let tar = self.tar()?.clone();
+        Some(TarLayer { key: self.key.clone(), image_bytes: self.image_bytes, tar })
+    }
+
+    /// Whether the key is the one that source and layout give.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        self.key == LayerKey::new(self.layout, &self.diff_id)
+        self.key
+            == match &self.source {
+                Source::FromTar(tar) => LayerKey::new(self.layout, &tar.diff_id),
+                Source::Written { written } => LayerKey::written(self.layout, *written),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_schema_version_1_is_read_and_written_as_it_is() {
+        let digest = Digest::of(b"abc");
+        let text = format!(
+            r#"{{"key":"v1-ba7816bf8f01cfea414140de5dae2223","diff_id":"{digest}","layout":1,"tar_bytes":10240,"image_bytes":8192,"root":{{"mode":493,"uid":0,"gid":0,"xattrs":{{}}}},"blobs":["{digest}"]}}"#
+        );
+        let record: LayerRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(record, LayerRecord::from_tar(digest, 10240, 8192, Some(RootAttributes::PLAIN), digest));
+        assert!(record.is_consistent());
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&serde_json::to_string(&record).unwrap()), value(&text));
+    }
+
+    #[test]
+    fn a_written_layer_is_told_apart() {
+        let unique: Unique = "000000000000000000000000000000ab".parse().unwrap();
+        let record = LayerRecord::written(unique, 8192, RootAttributes::PLAIN);
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""written":"000000000000000000000000000000ab""#), "{text}");
+        assert_eq!(serde_json::from_str::<LayerRecord>(&text).unwrap(), record);
+        assert!(record.is_consistent() && record.tar().is_none());
+        let mut foreign = record;
+        foreign.key = LayerKey::written(1, Unique::new().unwrap());
+        assert!(!foreign.is_consistent());
     }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::tree::Metadata;
+
 /// Owner, mode and extended attributes of the root directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootAttributes {
@@ -24,6 +26,15 @@ pub struct RootAttributes {
 impl RootAttributes {
     /// What `/` is where no layer says anything: 0755, root, no extended attributes.
     pub const PLAIN: Self = Self { mode: 0o755, uid: 0, gid: 0, xattrs: BTreeMap::new() };
+
+    /// What a layer says about `/`. Overlay's own attributes stay behind: on the writable layer, which
+    /// gets the rest, an opaque mark would hide the whole image.
+    #[must_use]
+    pub fn of(root: &Metadata) -> Self {
+        let Metadata { mode, uid, gid, mut xattrs, .. } = root.clone();
+        xattrs.retain(|name, _| !name.starts_with(b"trusted.overlay."));
+        Self { mode, uid, gid, xattrs }
+    }
 }
 
 impl Default for RootAttributes {

@@ -10,6 +10,7 @@ use crate::diff;
 use crate::error::{Classify, Kind};
 use crate::expose::mount::Mount;
 use crate::image::digest::{Digest, InvalidDigest};
+use crate::image::tree::Timestamp;
 use crate::snapshot::{self, Info, LabelChange, Labels, Usage};
 
 /// A message that no valid client sends.
@@ -21,18 +22,20 @@ pub(super) enum Error {
     Immutable { path: String },
     #[error("size {size} of layer {digest} is negative")]
     NegativeSize { digest: String, size: i64 },
-    /// Another differ may know the algorithm, so containerd is told to ask the next one.
     #[error("layers are identified by SHA-256 only")]
     Digest(#[from] InvalidDigest),
+    #[error("a time of {nanoseconds} nanoseconds is none: there are 0 to 999999999 in a second")]
+    Time { nanoseconds: i32 },
 }
 
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Missing { .. } | Self::Immutable { .. } | Self::NegativeSize { .. } => {
-                Kind::InvalidArgument
-            }
-            Self::Digest(_) => Kind::Unimplemented,
+            Self::Missing { .. }
+            | Self::Immutable { .. }
+            | Self::NegativeSize { .. }
+            | Self::Digest(_)
+            | Self::Time { .. } => Kind::InvalidArgument,
         }
     }
 }
@@ -120,6 +123,26 @@ pub(super) fn applied_to_wire(applied: diff::Applied) -> types::Descriptor {
         digest: applied.digest.to_string(),
         size: to_signed(applied.size),
         annotations: BTreeMap::new(),
+    }
+}
+
+/// A blob that was written.
+pub(super) fn descriptor_to_wire(descriptor: diff::Descriptor) -> types::Descriptor {
+    types::Descriptor {
+        media_type: descriptor.media_type,
+        digest: descriptor.digest.to_string(),
+        size: to_signed(descriptor.size),
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// A point in time.
+pub(super) fn timestamp_from_wire(time: prost_types::Timestamp) -> Result<Timestamp, Error> {
+    match u32::try_from(time.nanos) {
+        Ok(nanoseconds) if nanoseconds < 1_000_000_000 => {
+            Ok(Timestamp { seconds: time.seconds, nanoseconds })
+        }
+        _ => Err(Error::Time { nanoseconds: time.nanos }),
     }
 }
 
@@ -213,6 +236,15 @@ mod tests {
             Kind::InvalidArgument
         );
         let error = descriptor_from_wire(wire("sha512:00", 5)).map(drop).unwrap_err();
-        assert_eq!(error.kind(), Kind::Unimplemented);
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+    }
+
+    #[test]
+    fn times_have_less_than_a_second_of_nanoseconds() {
+        let wire = |nanos| timestamp_from_wire(prost_types::Timestamp { seconds: -7, nanos });
+        assert_eq!(wire(999_999_999), Ok(Timestamp { seconds: -7, nanoseconds: 999_999_999 }));
+        for nanoseconds in [-1, 1_000_000_000] {
+            assert_eq!(wire(nanoseconds), Err(Error::Time { nanoseconds }));
+        }
     }
 }

@@ -35,7 +35,8 @@ impl Service {
 #[tonic::async_trait]
 impl Diff for Service {
     /// Has no deadline of its own: a layer takes as long as it takes. When the caller gives up, the work
-    /// stops.
+    /// stops. Whether the data is synced does not depend on `sync_fs`: a layer is always on disk before
+    /// the answer. `payloads` are for stream processors, which run in containerd and not here.
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let scope = Scope::of(request.metadata()).map_err(Failure::from)?;
         let request = request.into_inner();
@@ -43,35 +44,49 @@ impl Diff for Service {
         let namespace = scope.namespace.unwrap_or_else(|| self.default_namespace.to_string());
         let differ = self.differ.clone();
         let work = async move {
-            let applied = differ.apply(apply_from_wire(namespace, request)?).await?;
+            let mounts = convert::mounts_from_wire(request.mounts);
+            // Whatever else is wrong with a layer for another snapshotter is for its own differ to say.
+            differ.check_ours(&mounts)?;
+            let descriptor = request.diff.ok_or(convert::Error::Missing { field: "diff" })?;
+            let descriptor = convert::descriptor_from_wire(descriptor)?;
+            let applied = differ.apply(diff::ApplyRequest { namespace, descriptor, mounts }).await?;
             Ok(Response::new(ApplyResponse { applied: Some(convert::applied_to_wire(applied)) }))
         };
         trace::observe(span, ApplyRequest::EFFECT, task::cancellable(work)).await
     }
 
+    /// As [`Self::apply`], in the other direction.
     async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
         let scope = Scope::of(request.metadata()).map_err(Failure::from)?;
-        let span = trace::span(&scope, request.get_ref());
-        trace::observe(span, DiffRequest::EFFECT, async { Err(comparison_is_missing()) }).await
+        let request = request.into_inner();
+        let span = trace::span(&scope, &request);
+        let Scope { namespace, lease } = scope;
+        let namespace = namespace.unwrap_or_else(|| self.default_namespace.to_string());
+        let differ = self.differ.clone();
+        let work = async move {
+            let compared = differ.compare(compare_from_wire(namespace, lease, request)?).await?;
+            Ok(Response::new(DiffResponse { diff: Some(convert::descriptor_to_wire(compared)) }))
+        };
+        trace::observe(span, DiffRequest::EFFECT, task::cancellable(work)).await
     }
 }
 
-/// Whether the data is synced does not depend on `sync_fs`: a layer is always on disk before the answer.
-/// `payloads` are for stream processors, which run in containerd and not here.
-fn apply_from_wire(namespace: String, request: ApplyRequest) -> Result<diff::ApplyRequest, Failure> {
-    let ApplyRequest { diff, mounts, payloads: _, sync_fs: _ } = request;
-    let descriptor = diff.ok_or(convert::Error::Missing { field: "diff" })?;
-    Ok(diff::ApplyRequest {
+fn compare_from_wire(
+    namespace: String,
+    lease: Option<String>,
+    request: DiffRequest,
+) -> Result<diff::CompareRequest, Failure> {
+    let DiffRequest { left, right, media_type, r#ref: reference, labels, source_date_epoch } = request;
+    Ok(diff::CompareRequest {
         namespace,
-        descriptor: convert::descriptor_from_wire(descriptor)?,
-        mounts: convert::mounts_from_wire(mounts),
+        lease,
+        left: convert::mounts_from_wire(left),
+        right: convert::mounts_from_wire(right),
+        media_type,
+        reference,
+        labels,
+        source_date_epoch: source_date_epoch.map(convert::timestamp_from_wire).transpose()?,
     })
-}
-
-fn comparison_is_missing() -> Status {
-    Status::unimplemented(
-        "this differ only applies layers and does not compare snapshots; name another differ after it, such as \"walking\"",
-    )
 }
 
 impl Traced for ApplyRequest {

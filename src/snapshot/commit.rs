@@ -1,25 +1,42 @@
 //! Commit: an active snapshot becomes immutable under its final name.
+//!
+//! containerd holds its own database's lock meanwhile. So nothing here depends on the size of what was
+//! written, but for one case: what a virtual machine still has open is read while it promises not to write.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::directory::WRITABLE_NAMES;
 use super::index::{Change, Index};
-use super::record::{Committed, Record};
+use super::model::QUIESCED_LABEL;
+use super::record::{Active, Committed, Record, State};
 use super::{Error, Labels, Snapshotter};
+use crate::expose::block::{self, Holder};
+use crate::expose::plan::Writable;
+
+/// What a commit asks for.
+struct Request<'r> {
+    profile: &'r str,
+    name: &'r str,
+    key: &'r str,
+    parent: Option<&'r str>,
+    labels: Labels,
+}
 
 impl Snapshotter {
-    /// Commits an active snapshot that a layer was applied to. Its time does not depend on the size
-    /// of the layer: one transaction, one small file.
+    /// Commits an active snapshot: with the layer that was applied to it, or with what was written to it,
+    /// of which a layer is made afterwards. Who asks for a snapshot on it waits for that; nobody else does.
     ///
     /// `labels` replace those of the active snapshot. With `parent`, a snapshot that was made on
     /// none is put on that one.
     ///
+    /// A writable block that a virtual machine has open is refused, unless the snapshot has the label
+    /// [`QUIESCED_LABEL`]: then the layer is made before this returns.
+    ///
     /// # Errors
     /// [`Error::AlreadyExists`] for `name`, [`Error::NotFound`] for `key`, [`Error::NotActive`],
     /// [`Error::ParentChange`], [`Error::ParentNotFound`], [`Error::RebaseOntoUncommitted`];
-    /// [`Error::NotExtracted`] if no layer was applied, and [`Error::Written`] if something was
-    /// written besides: then the snapshot stays as it is.
+    /// [`Error::Written`] if a layer was applied and something was written besides, and
+    /// [`Error::BlockHeld`]: then the snapshot stays as it is.
     pub fn commit(
         &self,
         profile: &str,
@@ -32,27 +49,92 @@ impl Snapshotter {
             return Err(Error::EmptyKey);
         }
         let parent = parent.filter(|parent| !parent.is_empty());
+        let request = Request { profile, name, key, parent, labels };
+        let record = self.inner.ledger.read(|index| request.check(index).map(Arc::clone))?;
+        match self.holder(&record, &request)? {
+            Holder::Host => self.commit_now(request),
+            Holder::QuiescedGuest => self.commit_quiesced(&record, request),
+        }
+    }
+
+    /// Who has what the snapshot wrote to.
+    fn holder(&self, record: &Record, request: &Request<'_>) -> Result<Holder, Error> {
+        let is_block = |active: &Active| active.layer.is_none() && active.writable == Writable::Block;
+        let directories = &self.inner.ledger.directories;
+        if !record.active().is_ok_and(is_block) || !block::is_held(&directories.block(record.id))? {
+            return Ok(Holder::Host);
+        }
+        match record.labels.contains_key(QUIESCED_LABEL) || request.labels.contains_key(QUIESCED_LABEL) {
+            true => Ok(Holder::QuiescedGuest),
+            false => Err(Error::BlockHeld { key: record.key.clone() }),
+        }
+    }
+
+    /// One transaction, and one small file.
+    fn commit_now(&self, request: Request<'_>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
-        let mut committed_id = None;
+        let mut committed = None;
         ledger.change(|index| {
-            index.check_free(profile, name)?;
-            let record = index.existing(profile, key)?;
+            let record = request.check(index)?;
             let active = record.active()?;
-            let parent = record.parent_at_commit(parent)?;
-            check_parent(index, record, parent.as_deref())?;
-            let layer = active.layer.clone().ok_or_else(|| Error::NotExtracted { key: key.to_owned() })?;
-            // What is deleted below must hold nothing that somebody wrote beside the layer.
-            ledger.directories.check_unwritten(record)?;
-            let usage = ledger.shelf.usage(&layer)?.into();
-            let record = record.commit(name, parent, labels, Committed { layer, usage }, SystemTime::now());
-            committed_id = Some(record.id);
-            Ok(vec![Change::UpdateSnapshot(Arc::new(record))])
+            let state = match &active.layer {
+                Some(layer) => {
+                    // What is deleted below must hold nothing that somebody wrote beside the layer.
+                    ledger.directories.check_unwritten(record)?;
+                    let usage = ledger.shelf.usage(layer)?.into();
+                    State::Committed(Committed { layer: layer.clone(), usage })
+                }
+                None => State::Unsealed(active.unsealed()),
+            };
+            let record = Arc::new(request.committed(record, state)?);
+            committed = Some(Arc::clone(&record));
+            Ok(vec![Change::UpdateSnapshot(record)])
         })?;
-        if let Some(id) = committed_id {
-            let directory = ledger.directories.of(id);
-            WRITABLE_NAMES.iter().for_each(|name| ledger.trash.delete(directory.join(name)));
+        let sealing = &self.inner.sealing;
+        match committed {
+            Some(record) if record.unsealed().is_some() => sealing.submit(record.id),
+            Some(record) => sealing.workshop().discard_written(record.id),
+            None => {}
         }
         Ok(())
+    }
+
+    /// Makes the layer first: once the call is answered, the guest goes on writing.
+    fn commit_quiesced(&self, record: &Record, request: Request<'_>) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        let workshop = self.inner.sealing.workshop();
+        let (id, written) = (record.id, record.active()?.unsealed());
+        let (staging, layer) = workshop.convert(id, &written, Holder::QuiescedGuest, &|| false)?;
+        let key = layer.key.clone();
+        let _publication = self.inner.publications.lock(key.clone());
+        // Another commit of the same may have been faster, and its layer is in use.
+        ledger.read(|index| request.check(index).map(drop))?;
+        ledger.publish(staging, layer, |index| {
+            let record = request.check(index)?;
+            let usage = ledger.shelf.usage(&key)?.into();
+            let state = State::Committed(Committed { layer: key.clone(), usage });
+            Ok(Arc::new(request.committed(record, state)?))
+        })?;
+        workshop.discard_written(id);
+        Ok(())
+    }
+}
+
+impl Request<'_> {
+    /// The snapshot to be committed, if nothing forbids it.
+    fn check<'i>(&self, index: &'i Index) -> Result<&'i Arc<Record>, Error> {
+        index.check_free(self.profile, self.name)?;
+        let record = index.existing(self.profile, self.key)?;
+        record.active()?;
+        let parent = record.parent_at_commit(self.parent)?;
+        check_parent(index, record, parent.as_deref())?;
+        Ok(record)
+    }
+
+    /// The snapshot as it is once it is committed.
+    fn committed(&self, record: &Record, state: State) -> Result<Record, Error> {
+        let parent = record.parent_at_commit(self.parent)?;
+        Ok(record.commit(self.name, parent, self.labels.clone(), state, SystemTime::now()))
     }
 }
 
@@ -61,8 +143,8 @@ fn check_parent(index: &Index, record: &Record, parent: Option<&str>) -> Result<
     let Some(found) = index.snapshot(&record.profile, parent) else {
         return Err(Error::ParentNotFound { profile: record.profile.clone(), parent: parent.to_owned() });
     };
-    match found.committed() {
-        Some(_) => Ok(()),
-        None => Err(Error::RebaseOntoUncommitted { parent: parent.to_owned() }),
+    match found.is_committed() {
+        true => Ok(()),
+        false => Err(Error::RebaseOntoUncommitted { parent: parent.to_owned() }),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::directory::Content;
-use super::index::{Chain, Change};
+use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES};
 use super::settings::Profile;
@@ -31,14 +31,16 @@ enum Purpose {
 impl Snapshotter {
     /// Makes an active snapshot and returns its mounts.
     ///
+    /// On a snapshot whose layer is still to be made of what was written, it waits for that.
+    ///
     /// One to extract a layer into, as its label or its key says, gets a directory; otherwise the
     /// profile says whether it writes to a block or to a directory. Labels may limit the size of a
     /// block, and may say which user namespace it is for.
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
-    /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], or if the disk is full or fails. In the
-    /// host flavour also [`Error::Host`], if the layers cannot be mounted.
+    /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`], or if the disk is
+    /// full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
     pub fn prepare(
         &self,
         profile: &str,
@@ -87,10 +89,8 @@ impl Snapshotter {
         }
         let parent = parent.filter(|parent| !parent.is_empty());
         let ledger = &self.inner.ledger;
-        let chain = ledger.read(|index| {
-            index.check_free(profile_name, key)?;
-            index.chain(profile_name, parent)
-        })?;
+        ledger.read(|index| index.check_free(profile_name, key))?;
+        let chain = self.sealed_chain(profile_name, parent)?;
         let naming = Naming {
             id: SnapshotId::new()
                 .map_err(store::Error::io("name a directory in", ledger.directories.path()))?,
@@ -109,6 +109,17 @@ impl Snapshotter {
         self.record_new(Arc::clone(&record), &chain, parent)?;
         self.attach_new(&record)?;
         Ok(mounts)
+    }
+
+    /// What a new snapshot stands on. Waits until the layers of all committed snapshots below are made: a
+    /// plan names them, and never changes.
+    fn sealed_chain(&self, profile: &str, parent: Option<&str>) -> Result<Chain, Error> {
+        loop {
+            match self.inner.ledger.read(|index| index.below(profile, parent))? {
+                Below::Chain(chain) => return Ok(chain),
+                Below::Unsealed(record) => self.inner.sealing.wait(&record)?,
+            }
+        }
     }
 
     /// The state of a new snapshot, and what lies in its directory.
@@ -151,11 +162,15 @@ impl Snapshotter {
             index.check_free(&record.profile, &record.key)?;
             // The parent may have been removed meanwhile, and even made anew on other layers, or on the
             // same that are to be mounted under other names now.
-            if index.chain(&record.profile, parent)? != *chain || !host::is_current(ledger, &record) {
-                let parent = parent.unwrap_or_default().to_owned();
-                return Err(Error::ParentNotFound { profile: record.profile.clone(), parent });
+            match index.below(&record.profile, parent)? {
+                Below::Chain(found) if found == *chain && host::is_current(ledger, &record) => {
+                    Ok(vec![Change::AddSnapshot(record)])
+                }
+                _ => {
+                    let parent = parent.unwrap_or_default().to_owned();
+                    Err(Error::ParentNotFound { profile: record.profile.clone(), parent })
+                }
             }
-            Ok(vec![Change::AddSnapshot(record)])
         });
         if result.is_err() && ledger.is_settled() {
             ledger.trash.discard(&ledger.directories.of(id))?;

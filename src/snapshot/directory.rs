@@ -1,14 +1,18 @@
 //! What lies on disk for a snapshot: `ROOT/snapshots/ID`.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::record::{Active, Record, SnapshotId, State};
 use crate::expose::block::{self, BlockTemplates};
 use crate::expose::host::mounting;
 use crate::expose::overlay::{self, Owner};
 use crate::expose::plan::{
-    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, UPPER_NAME, WORK_NAME, Writable,
+    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, SHIFTED_NAME, UPPER_NAME, WORK_NAME,
+    Writable,
 };
 use crate::layer::RootAttributes;
 use crate::store::Error;
@@ -20,7 +24,8 @@ const RECORD_NAME: &str = "snapshot.json";
 
 /// What an active snapshot has beyond its record; nothing of it is needed once it is committed. The
 /// mount point comes before what is mounted on it.
-pub(super) const WRITABLE_NAMES: [&str; 4] = [UPPER_NAME, WORK_NAME, BLOCK_MOUNT_NAME, BLOCK_NAME];
+pub(super) const WRITABLE_NAMES: [&str; 5] =
+    [UPPER_NAME, WORK_NAME, SHIFTED_NAME, BLOCK_MOUNT_NAME, BLOCK_NAME];
 
 /// The directories of all snapshots.
 #[derive(Debug)]
@@ -44,14 +49,17 @@ pub(super) enum Content {
 
 impl Content {
     /// What a snapshot in this state starts with, on layers that give `/` these attributes. None if
-    /// it writes to a block, whose size the state does not hold.
+    /// it writes to a block, whose size the state does not hold, or is to become a layer, which must not
+    /// be an empty one.
     pub(super) fn without_block(state: &State, root: &RootAttributes) -> Option<Self> {
         let upper = |lower: &Lower| Self::Upper(on_host(lower, &RootAttributes::PLAIN));
         match state {
             State::Committed(_) => Some(Self::Record),
+            State::Unsealed(_) => None,
             State::View(lower) if lower.layers.is_empty() => Some(upper(lower)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
+            State::Active(Active { writable: Writable::Staged, .. }) => Some(Self::Record),
             State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(upper(lower)),
             State::Active(Active { lower, writable: Writable::Extraction, .. }) => {
                 Some(Self::UpperAndWork(on_host(lower, &RootAttributes::PLAIN), owner(lower)))
@@ -86,6 +94,27 @@ impl Directories {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The writable block of a snapshot.
+    pub(super) fn block(&self, id: SnapshotId) -> PathBuf {
+        self.of(id).join(BLOCK_NAME)
+    }
+
+    /// Whether that is there which a snapshot writes to.
+    pub(super) fn has_written(&self, id: SnapshotId, writable: Writable) -> bool {
+        match writable {
+            Writable::Extraction | Writable::Directory => self.of(id).join(UPPER_NAME).exists(),
+            Writable::Staged => false,
+            Writable::Block => self.block(id).exists(),
+        }
+    }
+
+    /// Opens the directory that a snapshot writes to.
+    pub(super) fn open_upper(&self, id: SnapshotId) -> Result<OwnedFd, Error> {
+        let upper = self.of(id).join(UPPER_NAME);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&upper, flags, Mode::empty()).map_err(Error::io("open", &upper))
     }
 
     pub(super) fn of(&self, id: SnapshotId) -> PathBuf {
@@ -139,6 +168,7 @@ impl Directories {
                 has_entries(&directory.join(BLOCK_UPPER_NAME))
             }
             (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
+            (Writable::Staged, _) => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -151,8 +181,9 @@ impl Directories {
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
             Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
+            Writable::Staged => Ok(DiskUsage::default()),
             Writable::Block => {
-                let block = self.of(id).join(BLOCK_NAME);
+                let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;
                 Ok(DiskUsage::of_inode(&stat))
             }

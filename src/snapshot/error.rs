@@ -1,10 +1,12 @@
 //! Why a snapshot operation is refused or fails.
 
+use std::sync::Arc;
+
 use super::Kind;
 use crate::error::{self, Classify};
 use crate::expose::{block, host};
 use crate::image::digest::Digest;
-use crate::layer::LayerKey;
+use crate::layer::{LayerKey, written};
 use crate::store;
 
 /// Why a snapshot operation is refused or fails.
@@ -102,15 +104,35 @@ pub enum Error {
         /// How many.
         children: usize,
     },
-    /// There is no layer to commit.
+    /// A virtual machine has the writable block open.
     #[error(
-        "cannot commit {key:?}: no layer was applied to it by this daemon's differ, and this release does not \
-         turn written files into a layer; select this daemon as the differ to unpack images with"
+        "cannot take what {key:?} has written: a virtual machine has its writable block open, and what it did not \
+         write back yet would be missing: end it, or have the guest sync and freeze its file system and set the label \
+         containerd.io/snapshot/erofs.quiesced until the call is answered"
     )]
-    NotExtracted {
+    BlockHeld {
         /// The snapshot.
         key: String,
     },
+    /// What was written to a committed snapshot is not a layer.
+    #[error(
+        "no layer could be made of what was written to snapshot {name:?}, the next call tries again: {reason}"
+    )]
+    NotSealed {
+        /// The snapshot.
+        name: String,
+        /// Why not.
+        reason: Arc<Error>,
+    },
+    /// What a layer was to be made of is not there.
+    #[error(
+        "what was written is not on disk any more, as after a power cut soon after the commit: remove the snapshot and \
+         what stands on it, and make it again"
+    )]
+    WrittenLost,
+    /// A fault of ours while a layer was made.
+    #[error("the thread that made the layer panicked, its message is in the log: report it")]
+    SealingPanicked,
     /// A snapshot was written to that is to consist of a layer and nothing else.
     #[error(
         "snapshot {key:?} holds files or was mounted writable, and the layer that is applied to it would replace \
@@ -160,13 +182,11 @@ pub enum Error {
         /// The layer that was to be added.
         expected: Digest,
     },
-    /// A layer record does not fit its own key.
-    #[error("layer record with key {key} does not belong to diffID {diff_id}")]
+    /// A layer record does not fit its own key, or is not of a tar where a tar was applied.
+    #[error("layer record with key {key} does not belong to the layer that was applied")]
     InconsistentLayer {
         /// The key.
         key: LayerKey,
-        /// The digest.
-        diff_id: Digest,
     },
     /// The database or a directory.
     #[error(transparent)]
@@ -174,6 +194,9 @@ pub enum Error {
     /// The writable block.
     #[error(transparent)]
     Block(#[from] block::Error),
+    /// What was written cannot be made a layer.
+    #[error(transparent)]
+    Convert(#[from] written::Error),
     /// A mount of the daemon's own.
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -196,14 +219,17 @@ impl Classify for Error {
             | Self::NoMounts { .. }
             | Self::HasChildren { .. }
             | Self::Written { .. }
+            | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
-            Self::NotExtracted { .. } => Kind::Unimplemented,
-            Self::LayerMissing { .. } | Self::BrokenChain { .. } | Self::KeyCollision { .. } => {
-                Kind::DataLoss
-            }
-            Self::InconsistentLayer { .. } => Kind::Internal,
+            Self::NotSealed { reason, .. } => reason.kind(),
+            Self::WrittenLost
+            | Self::LayerMissing { .. }
+            | Self::BrokenChain { .. }
+            | Self::KeyCollision { .. } => Kind::DataLoss,
+            Self::InconsistentLayer { .. } | Self::SealingPanicked => Kind::Internal,
             Self::Store(error) => error.kind(),
             Self::Block(error) => error.kind(),
+            Self::Convert(error) => error.kind(),
             Self::Host(error) => error.kind(),
         }
     }

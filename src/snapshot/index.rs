@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Error;
-use super::record::{Record, SnapshotId};
+use super::record::{Record, SnapshotId, State};
 use crate::image::digest::Digest;
 use crate::layer::{LAYOUT_VERSION, LayerKey, LayerRecord, RootAttributes};
 
@@ -31,6 +31,14 @@ pub(super) struct Chain {
     pub(super) layers: Vec<LayerKey>,
     /// Attributes of `/` as the newest layer that names it says.
     pub(super) root: RootAttributes,
+}
+
+/// What can be told of the chain that a new snapshot would stand on.
+#[derive(Clone, Debug)]
+pub(super) enum Below {
+    Chain(Chain),
+    /// The layer of this committed snapshot has to be made before.
+    Unsealed(Arc<Record>),
 }
 
 /// All records in memory, with what is derived from them.
@@ -90,6 +98,11 @@ impl Index {
         self.snapshots.get(&id)
     }
 
+    /// The committed snapshots whose layer is still to be made.
+    pub(super) fn unsealed(&self) -> impl Iterator<Item = SnapshotId> {
+        self.snapshots.values().filter(|record| record.unsealed().is_some()).map(|record| record.id)
+    }
+
     pub(super) fn snapshots(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.snapshots.values()
     }
@@ -119,12 +132,12 @@ impl Index {
     /// The layer with this uncompressed digest in the current layout.
     pub(super) fn layer_of_diff(&self, diff_id: &Digest) -> Option<&Arc<LayerRecord>> {
         let layer = self.layers.get(&LayerKey::new(LAYOUT_VERSION, diff_id))?;
-        (layer.diff_id == *diff_id).then_some(layer)
+        (layer.tar()?.diff_id == *diff_id).then_some(layer)
     }
 
     /// What a new snapshot on `parent` finds below it.
-    pub(super) fn chain(&self, profile: &str, parent: Option<&str>) -> Result<Chain, Error> {
-        let Some(parent) = parent else { return Ok(Chain::default()) };
+    pub(super) fn below(&self, profile: &str, parent: Option<&str>) -> Result<Below, Error> {
+        let Some(parent) = parent else { return Ok(Below::Chain(Chain::default())) };
         let mut chain = Chain::default();
         let mut root = None;
         let mut record = self.snapshot(profile, parent).ok_or_else(|| Error::ParentNotFound {
@@ -133,9 +146,13 @@ impl Index {
         })?;
         loop {
             let name = &record.key;
-            let committed =
-                record.committed().ok_or_else(|| Error::ParentNotCommitted { parent: name.clone() })?;
-            let key = &committed.layer;
+            let key = match &record.state {
+                State::Committed(committed) => &committed.layer,
+                State::Unsealed(_) => return Ok(Below::Unsealed(Arc::clone(record))),
+                State::View(_) | State::Active(_) => {
+                    return Err(Error::ParentNotCommitted { parent: name.clone() });
+                }
+            };
             let layer = self
                 .layer(key)
                 .ok_or_else(|| Error::LayerMissing { name: name.clone(), layer: key.clone() })?;
@@ -149,7 +166,7 @@ impl Index {
                 .ok_or_else(|| Error::BrokenChain { name: name.clone(), parent: next.clone() })?;
         }
         chain.root = root.cloned().unwrap_or_default();
-        Ok(chain)
+        Ok(Below::Chain(chain))
     }
 
     /// The layers that no record names.
@@ -221,7 +238,7 @@ impl Index {
     }
 
     fn insert_layer(&mut self, record: Arc<LayerRecord>) {
-        for blob in &record.blobs {
+        for blob in record.tar().into_iter().flat_map(|tar| &tar.blobs) {
             self.blobs.insert(*blob, record.key.clone());
         }
         self.layers.insert(record.key.clone(), record);
@@ -229,7 +246,7 @@ impl Index {
 
     fn remove_layer(&mut self, key: &LayerKey) {
         let Some(record) = self.layers.remove(key) else { return };
-        for blob in &record.blobs {
+        for blob in record.tar().into_iter().flat_map(|tar| &tar.blobs) {
             self.blobs.remove(blob);
         }
     }

@@ -12,7 +12,7 @@ use crate::expose::mount::Mount;
 use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, Staging};
+use crate::layer::{LayerKey, LayerRecord, Source, Staging, TarLayer};
 
 /// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
 /// same snapshot.
@@ -22,7 +22,24 @@ pub struct Claim {
     _apply: KeyedGuard<SnapshotId>,
 }
 
+impl Claim {
+    pub(super) const fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// The error for a snapshot that was removed while it was claimed.
+    pub(super) fn removed(&self) -> Error {
+        Error::Removed { id: self.snapshot.to_string() }
+    }
+}
+
 impl Snapshotter {
+    /// Whether `mounts` name a snapshot or a layer of ours.
+    #[must_use]
+    pub fn owns(&self, mounts: &[Mount]) -> bool {
+        mounts.iter().any(|mount| self.is_layer(mount) || self.writable_in(mount).next().is_some())
+    }
+
     /// The active snapshot that `mounts` are the plan of. None if they are not ours.
     ///
     /// Waits until the layer that is being applied to the same snapshot, if any, is done. That can
@@ -49,19 +66,19 @@ impl Snapshotter {
 
     /// The layer that a compressed blob is known to give, if its file is whole.
     #[must_use]
-    pub fn layer_of_blob(&self, blob: &Digest) -> Option<LayerRecord> {
+    pub fn layer_of_blob(&self, blob: &Digest) -> Option<TarLayer> {
         self.whole(self.inner.ledger.read(|index| index.layer_of_blob(blob).cloned()))
     }
 
     /// The layer with this uncompressed digest, if its file is whole.
     #[must_use]
-    pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<LayerRecord> {
+    pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<TarLayer> {
         self.whole(self.inner.ledger.read(|index| index.layer_of_diff(diff_id).cloned()))
     }
 
     /// A layer whose file is damaged counts as none, so that the next pull builds it again.
-    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<LayerRecord> {
-        layer.filter(|layer| self.is_whole(layer)).map(Arc::unwrap_or_clone)
+    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<TarLayer> {
+        layer.filter(|layer| self.is_whole(layer))?.tar_layer()
     }
 
     fn is_whole(&self, layer: &LayerRecord) -> bool {
@@ -100,7 +117,7 @@ impl Snapshotter {
         claim: &Claim,
         diff_id: &Digest,
         blob: &Digest,
-    ) -> Result<Option<LayerRecord>, Error> {
+    ) -> Result<Option<TarLayer>, Error> {
         let key = LayerKey::new(crate::layer::LAYOUT_VERSION, diff_id);
         self.share(claim, &key, diff_id, &BTreeSet::from([*blob]))
     }
@@ -116,15 +133,16 @@ impl Snapshotter {
         claim: &Claim,
         staging: Staging,
         record: LayerRecord,
-    ) -> Result<LayerRecord, Error> {
-        if !record.is_consistent() {
-            return Err(Error::InconsistentLayer { key: record.key, diff_id: record.diff_id });
+    ) -> Result<TarLayer, Error> {
+        let Some(layer) = record.tar_layer().filter(|_| record.is_consistent()) else {
+            return Err(Error::InconsistentLayer { key: record.key });
+        };
+        let _publication = self.inner.publications.lock(layer.key.clone());
+        if let Some(existing) = self.share(claim, &layer.key, &layer.tar.diff_id, &layer.tar.blobs)? {
+            return Ok(existing);
         }
-        let _publication = self.inner.publications.lock(record.key.clone());
-        match self.share(claim, &record.key, &record.diff_id, &record.blobs)? {
-            Some(existing) => Ok(existing),
-            None => self.publish(claim, staging, record),
-        }
+        self.inner.ledger.publish(staging, record, |index| with_layer(index, claim, &layer.key))?;
+        Ok(layer)
     }
 
     /// Attaches the layer with this key, if it is whole, and notes further blobs that give it.
@@ -134,73 +152,30 @@ impl Snapshotter {
         key: &LayerKey,
         diff_id: &Digest,
         blobs: &BTreeSet<Digest>,
-    ) -> Result<Option<LayerRecord>, Error> {
+    ) -> Result<Option<TarLayer>, Error> {
         let ledger = &self.inner.ledger;
         let mut shared = None;
         ledger.change(|index| {
             let Some(layer) = index.layer(key) else { return Ok(Vec::new()) };
-            if layer.diff_id != *diff_id {
-                let (key, found) = (key.clone(), layer.diff_id);
+            let Some(mut tar) = layer.tar().cloned() else { return Ok(Vec::new()) };
+            if tar.diff_id != *diff_id {
+                let (key, found) = (key.clone(), tar.diff_id);
                 return Err(Error::KeyCollision { key, found, expected: *diff_id });
             }
             if !self.is_whole(layer) {
                 return Ok(Vec::new());
             }
             let mut changes = vec![Change::UpdateSnapshot(with_layer(index, claim, key)?)];
-            let mut layer = LayerRecord::clone(layer);
-            if !layer.blobs.is_superset(blobs) {
-                layer.blobs.extend(blobs);
-                changes.push(Change::UpdateLayer(Arc::new(layer.clone())));
+            let is_news = !tar.blobs.is_superset(blobs);
+            tar.blobs.extend(blobs);
+            let layer = LayerRecord { source: Source::FromTar(tar), ..LayerRecord::clone(layer) };
+            shared = layer.tar_layer();
+            if is_news {
+                changes.push(Change::UpdateLayer(Arc::new(layer)));
             }
-            shared = Some(layer);
             Ok(changes)
         })?;
         Ok(shared)
-    }
-
-    /// Gives a built layer its place and attaches it. The caller holds the layer's publication lock.
-    fn publish(&self, claim: &Claim, staging: Staging, record: LayerRecord) -> Result<LayerRecord, Error> {
-        let ledger = &self.inner.ledger;
-        let sealed = staging.seal(&record)?;
-        // Mounted is the damaged file that this one replaces. Containers that run on it keep it.
-        if let Err(error) = ledger.mounts.unmount(&record.key) {
-            tracing::warn!(%error, layer = %record.key, "a damaged layer stays mounted");
-        }
-        ledger.exclusively(|_| {
-            // Left by a change that failed, or damaged.
-            ledger.trash.discard(&ledger.shelf.directory(&record.key))?;
-            ledger.shelf.place(sealed)
-        })?;
-        let record = Arc::new(record);
-        // Not in the ledger's queue: a sync can take as long as all that others are writing.
-        let result = ledger.shelf.sync().map_err(Error::from).and_then(|()| {
-            ledger.change(|index| {
-                let snapshot = Change::UpdateSnapshot(with_layer(index, claim, &record.key)?);
-                Ok(vec![Change::AddLayer(Arc::clone(&record)), snapshot])
-            })
-        });
-        match result {
-            Ok(()) => Ok(LayerRecord::clone(&record)),
-            Err(error) => {
-                self.withdraw(&record.key);
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes a layer's directory away again, unless a record names it or may name it after a restart.
-    fn withdraw(&self, key: &LayerKey) {
-        let ledger = &self.inner.ledger;
-        if !ledger.is_settled() {
-            return;
-        }
-        let withdrawn = ledger.exclusively(|index| match index.layer(key) {
-            Some(_) => Ok(()),
-            None => ledger.trash.discard(&ledger.shelf.directory(key)),
-        });
-        if let Err(error) = withdrawn {
-            tracing::warn!(%error, layer = %key, "a layer that nobody uses stays until the next start");
-        }
     }
 
     /// The snapshots whose writable place this mount names.

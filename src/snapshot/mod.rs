@@ -8,10 +8,15 @@
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
 //! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
-//! * `create`, `commit`, `layers`: the operations that take more than a few lines.
+//! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
+//! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
+//! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
+//! * `vouched`: layers that are there before anybody unpacks them.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
+mod compare;
 mod create;
 mod directory;
 mod error;
@@ -21,17 +26,25 @@ mod keyed;
 mod layers;
 mod ledger;
 pub mod model;
+mod publish;
 mod record;
 mod recovery;
 mod requested;
+mod seal;
+mod sealing;
 pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod unshift;
+mod vouched;
 
+pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};
 pub use recovery::{Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
+pub use unshift::unshift;
+pub use vouched::Vouched;

@@ -13,9 +13,15 @@ pub type Labels = BTreeMap<String, String>;
 pub const EXTRACTION_LABEL: &str = "containerd.io/snapshot.ref";
 /// Label with the uncompressed digest of the layer that will be applied (containerd 2.3 and later).
 pub const DIFF_ID_LABEL: &str = "containerd.io/snapshot/diff-id";
+/// Label on an active snapshot whose virtual machine has written all back and writes nothing more until
+/// Commit has answered; its value does not matter.
+pub const QUIESCED_LABEL: &str = "containerd.io/snapshot/erofs.quiesced";
 
 /// Label with the most bytes that may be written to a snapshot, in decimal (containerd 2.4 and later).
 pub const MAX_SIZE_LABEL: &str = "containerd.io/snapshot/max-size";
+/// Label with the name that the parent will have, where the parent itself comes with the commit
+/// (containerd 2.3 and later).
+pub const PARENT_CHAIN_LABEL: &str = "containerd.io/snapshot/parent-chain-id";
 
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

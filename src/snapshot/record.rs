@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! prepare → active ── a layer is applied ──→ active with a layer ── commit ──→ committed
+//!           active ── commit ──→ committed, unsealed ── its layer is made ──→ committed
 //! view    → view
 //! ```
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{DIFF_ID_LABEL, EXTRACTION_LABEL, without_empty};
 use super::{Error, Info, Kind, LabelChange, Labels, Usage};
+use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{self, Lower, Places, Writable};
 use crate::image::digest::Digest;
@@ -41,8 +43,10 @@ pub(super) enum State {
     View(Lower),
     /// Writable.
     Active(Active),
-    /// Immutable, may be a parent.
+    /// Immutable, may be a parent; consists of a layer.
     Committed(Committed),
+    /// The same for whoever asks what it is, but its layer is still to be made of what was written.
+    Unsealed(Unsealed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +63,15 @@ pub(super) struct Committed {
     pub(super) usage: Usage,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unsealed {
+    /// Where that lies which the layer is to be made of.
+    pub(super) writable: Writable,
+    /// What shifts its owners, if something does.
+    #[serde(default)]
+    pub(super) mapping: Option<IdMapping>,
+}
+
 /// What a new snapshot is called and stands on.
 #[derive(Clone, Debug)]
 pub(super) struct Naming {
@@ -67,6 +80,13 @@ pub(super) struct Naming {
     pub(super) key: String,
     pub(super) parent: Option<String>,
     pub(super) labels: Labels,
+}
+
+impl Active {
+    /// What a commit leaves to be made into a layer.
+    pub(super) fn unsealed(&self) -> Unsealed {
+        Unsealed { writable: self.writable, mapping: self.lower.mapping.clone() }
+    }
 }
 
 impl Record {
@@ -81,7 +101,7 @@ impl Record {
         match self.state {
             State::View(_) => Kind::View,
             State::Active(_) => Kind::Active,
-            State::Committed(_) => Kind::Committed,
+            State::Committed(_) | State::Unsealed(_) => Kind::Committed,
         }
     }
 
@@ -100,8 +120,11 @@ impl Record {
     pub(super) fn mounts(&self, places: Places<'_>) -> Result<Vec<Mount>, Error> {
         match &self.state {
             State::View(lower) => Ok(plan::view(lower, places)),
+            State::Active(Active { writable: Writable::Staged, layer: Some(layer), .. }) => {
+                Ok(plan::staged(layer, places))
+            }
             State::Active(active) => Ok(plan::active(&active.lower, active.writable, places)),
-            State::Committed(_) => Err(Error::NoMounts { key: self.key.clone() }),
+            State::Committed(_) | State::Unsealed(_) => Err(Error::NoMounts { key: self.key.clone() }),
         }
     }
 
@@ -110,7 +133,7 @@ impl Record {
         match &self.state {
             State::View(lower) => Some(lower),
             State::Active(active) => Some(&active.lower),
-            State::Committed(_) => None,
+            State::Committed(_) | State::Unsealed(_) => None,
         }
     }
 
@@ -121,9 +144,14 @@ impl Record {
         }
     }
 
-    pub(super) fn committed(&self) -> Option<&Committed> {
+    pub(super) fn is_committed(&self) -> bool {
+        self.kind() == Kind::Committed
+    }
+
+    /// What a committed snapshot is to be made of, if its layer is not made yet.
+    pub(super) fn unsealed(&self) -> Option<&Unsealed> {
         match &self.state {
-            State::Committed(committed) => Some(committed),
+            State::Unsealed(unsealed) => Some(unsealed),
             _ => None,
         }
     }
@@ -134,6 +162,7 @@ impl Record {
             State::View(lower) => (lower.layers.as_slice(), None),
             State::Active(active) => (active.lower.layers.as_slice(), active.layer.as_ref()),
             State::Committed(committed) => (&[][..], Some(&committed.layer)),
+            State::Unsealed(_) => (&[][..], None),
         };
         below.iter().chain(own)
     }
@@ -170,13 +199,13 @@ impl Record {
         }
     }
 
-    /// The snapshot under its final name.
+    /// The snapshot under its final name, in a state that is committed.
     pub(super) fn commit(
         &self,
         name: &str,
         parent: Option<String>,
         labels: Labels,
-        committed: Committed,
+        state: State,
         now: SystemTime,
     ) -> Self {
         Self {
@@ -187,8 +216,13 @@ impl Record {
             labels: without_empty(labels),
             created: now,
             updated: now,
-            state: State::Committed(committed),
+            state,
         }
+    }
+
+    /// The committed snapshot with its layer.
+    pub(super) fn sealed(&self, committed: Committed) -> Self {
+        Self { state: State::Committed(committed), ..self.clone() }
     }
 }
 

@@ -7,6 +7,8 @@
 //! After a power cut there may be: layers are synced, but the place of a snapshot's directory is
 //! not, since that would cost every Prepare more than all else that it does. Such a directory is made
 //! again as it was when the snapshot was new, and reported: what was written to it is lost.
+//!
+//! Layers that are still to be made of what was written are made after a start as before.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -16,13 +18,13 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{Content, Directories, WRITABLE_NAMES};
 use super::host;
-use super::index::{Change, Index};
+use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
 use super::{Error, Kind};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, Shelf};
+use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
 use crate::store::staging::StagingArea;
 use crate::store::trash::Trash;
@@ -66,7 +68,8 @@ pub enum Missing {
         key: String,
         /// What it is.
         kind: Kind,
-        /// Whether it was made again, without what was written to it. A writable block is not.
+        /// Whether it was made again, without what was written to it. A writable block is not, and
+        /// nothing is that a layer is still to be made of.
         remade: bool,
     },
     /// The parent of a snapshot.
@@ -244,8 +247,11 @@ fn report_missing(ledger: &Ledger, staging: &StagingArea, report: &mut RecoveryR
 /// Makes the directory of a snapshot as it was when the snapshot was new, if its record says enough.
 fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
     // A chain that is broken cannot be mounted, so there it does not matter how `/` would look.
-    let chain = ledger.read(|index| index.chain(&record.profile, record.parent.as_deref()));
-    let root = chain.unwrap_or_default().root;
+    let below = ledger.read(|index| index.below(&record.profile, record.parent.as_deref()));
+    let root = match below {
+        Ok(Below::Chain(chain)) => chain.root,
+        Ok(Below::Unsealed(_)) | Err(_) => RootAttributes::default(),
+    };
     let Some(content) = Content::without_block(&record.state, &root) else { return false };
     let made = ledger.directories.build(record, &content, staging);
     let placed = made.and_then(|made| Ok(made.publish(&ledger.directories.of(record.id))?));
@@ -282,7 +288,7 @@ fn named_but_unknown(ledger: &Ledger) -> Vec<(String, LayerKey)> {
     ledger.read(|index| {
         let committed = index.snapshots().filter_map(|record| match &record.state {
             State::Committed(committed) => Some((record.key.clone(), committed.layer.clone())),
-            State::View(_) | State::Active(_) => None,
+            State::View(_) | State::Active(_) | State::Unsealed(_) => None,
         });
         committed.filter(|(_, key)| index.layer(key).is_none()).collect()
     })
@@ -298,11 +304,10 @@ fn sweep(ledger: &Ledger, staging: &StagingArea, report: &mut RecoveryReport) ->
     let layer = |name: &str| name.parse().is_ok_and(|key| ledger.read(|index| index.layer(&key).is_some()));
     discard_unless(&snapshot, ledger.directories.path(), ledger, report)?;
     discard_unless(&layer, ledger.shelf.path(), ledger, report)?;
-    // What a commit was about to delete when it was interrupted.
-    let committed = |record: &Record| record.committed().is_some().then_some(record.id);
-    let committed: Vec<_> =
-        ledger.read(|index| index.snapshots().filter_map(|record| committed(record)).collect());
-    for directory in committed.into_iter().map(|id| ledger.directories.of(id)) {
+    // What was about to be deleted once it was a layer.
+    let sealed = |record: &Record| matches!(record.state, State::Committed(_)).then_some(record.id);
+    let sealed: Vec<_> = ledger.read(|index| index.snapshots().filter_map(|record| sealed(record)).collect());
+    for directory in sealed.into_iter().map(|id| ledger.directories.of(id)) {
         let leftover = WRITABLE_NAMES.map(|name| directory.join(name));
         leftover.into_iter().filter(|path| path.exists()).for_each(|path| ledger.trash.delete(path));
     }

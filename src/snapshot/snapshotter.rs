@@ -8,6 +8,8 @@ use super::keyed::KeyedLocks;
 use super::ledger::Ledger;
 use super::record::{Record, SnapshotId, State};
 use super::recovery::{self, RecoveryReport};
+use super::seal::Workshop;
+use super::sealing::Sealing;
 use super::settings::{Profile, SnapshotSettings};
 use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
@@ -30,7 +32,9 @@ pub struct Snapshotter {
 pub(super) struct Inner {
     pub(super) settings: SnapshotSettings,
     pub(super) texts: PlaceTexts,
-    pub(super) ledger: Ledger,
+    // Before the ledger: its threads use that, and end with it.
+    pub(super) sealing: Sealing,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) staging: StagingArea,
     /// Held by who applies a layer to a snapshot.
     pub(super) applies: KeyedLocks<SnapshotId>,
@@ -68,9 +72,17 @@ impl Snapshotter {
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
         };
         let recovered = recovery::recover(settings.root.as_path(), database)?;
+        let ledger = Arc::new(recovered.ledger);
+        let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
+        let sealing = Sealing::start(workshop)?;
+        ledger
+            .read(|index| index.unsealed().collect::<Vec<_>>())
+            .into_iter()
+            .for_each(|id| sealing.submit(id));
         let inner = Inner {
             texts,
-            ledger: recovered.ledger,
+            sealing,
+            ledger,
             staging: recovered.staging,
             settings,
             applies: KeyedLocks::default(),
@@ -96,13 +108,17 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::HasChildren`].
     pub fn remove(&self, profile: &str, key: &str) -> Result<(), Error> {
+        let mut removed = None;
         self.inner.ledger.change(|index| {
             let record = index.existing(profile, key)?;
+            removed = Some(record.id);
             match index.children(record) {
                 0 => Ok(vec![Change::RemoveSnapshot(record.id)]),
                 children => Err(Error::HasChildren { key: key.to_owned(), children }),
             }
-        })
+        })?;
+        removed.into_iter().for_each(|id| self.inner.sealing.cancel(id));
+        Ok(())
     }
 
     /// A snapshot.
@@ -136,22 +152,28 @@ impl Snapshotter {
     }
 
     /// Space that a snapshot takes, without its parents. For an active snapshot in directory mode
-    /// the directory is walked.
+    /// the directory is walked. For a committed one whose layer is still to be made, it waits for that.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or if the files cannot be looked at.
+    /// [`Error::NotFound`], [`Error::NotSealed`], or if the files cannot be looked at.
     pub fn usage(&self, profile: &str, key: &str) -> Result<Usage, Error> {
-        let record = self.record(profile, key)?;
         let ledger = &self.inner.ledger;
-        let measured = match &record.state {
-            State::View(_) => DiskUsage::default(),
-            State::Committed(committed) => return Ok(committed.usage),
-            State::Active(active) => match &active.layer {
-                Some(layer) => ledger.shelf.usage(layer)?,
-                None => ledger.directories.usage(record.id, active.writable)?,
-            },
-        };
-        Ok(measured.into())
+        loop {
+            let record = self.record(profile, key)?;
+            let measured = match &record.state {
+                State::View(_) => DiskUsage::default(),
+                State::Committed(committed) => return Ok(committed.usage),
+                State::Unsealed(_) => {
+                    self.inner.sealing.wait(&record)?;
+                    continue;
+                }
+                State::Active(active) => match &active.layer {
+                    Some(layer) => ledger.shelf.usage(layer)?,
+                    None => ledger.directories.usage(record.id, active.writable)?,
+                },
+            };
+            return Ok(measured.into());
+        }
     }
 
     /// Waits until the files of all that was removed up to now are deleted.

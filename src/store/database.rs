@@ -16,8 +16,14 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Medium};
 
-/// Version of the tables and of the records in them.
-pub const SCHEMA_VERSION: u64 = 1;
+/// Version of the tables and of the records in them, which every transaction writes.
+///
+/// 2: layers of what snapshots wrote, and committed snapshots whose layer is still to be made. What version 1
+/// has means the same.
+pub const SCHEMA_VERSION: u64 = 2;
+
+/// Oldest version whose records are read as they are.
+const OLDEST_SCHEMA_VERSION: u64 = 1;
 
 /// All records are in the daemon's memory, so redb's own cache needs to hold little, in bytes.
 const CACHE_SIZE: usize = 16 << 20;
@@ -257,7 +263,7 @@ impl RawHeader {
             (Some(found), _) if found > SCHEMA_VERSION => {
                 Err(Error::NewerSchema { path: path.to_owned(), found, supported: SCHEMA_VERSION })
             }
-            (Some(SCHEMA_VERSION), Some(sequence)) => Ok(Header::Sequence(sequence)),
+            (Some(OLDEST_SCHEMA_VERSION..=SCHEMA_VERSION), Some(sequence)) => Ok(Header::Sequence(sequence)),
             (version, _) => Err(Error::Damaged {
                 path: path.to_owned(),
                 reason: format!("its meta table names schema version {version:?}"),

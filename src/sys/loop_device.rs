@@ -3,16 +3,18 @@
 //! Interface: `loop(4)` and `include/uapi/linux/loop.h`. `LOOP_CONFIGURE` (Linux 5.8) sets a device
 //! up in one step, so that nobody ever sees one that is half set up.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use linux_raw_sys::loop_device::{
-    LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, loop_config, loop_info64,
+    LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, LOOP_GET_STATUS64,
+    loop_config, loop_info64,
 };
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, Updater, ioctl};
 
 /// Other processes may take the device that was free a moment ago, as often as this.
 const ATTEMPTS: usize = 64;
@@ -20,9 +22,9 @@ const ATTEMPTS: usize = 64;
 /// Whether a device can be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It cannot, and its file is opened for reading only.
+    /// It cannot. The file need only be open for reading.
     ReadOnly,
-    /// It can.
+    /// It can. The file must be open for writing.
     ReadWrite,
 }
 
@@ -36,24 +38,49 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches the file at `image` to a free device.
+    /// Attaches `backing` to a free device.
     ///
     /// # Errors
-    /// If there are no loop devices here, none is free, or the file cannot be opened.
-    pub fn attach(image: &Path, access: Access) -> io::Result<Self> {
+    /// If there are no loop devices here, none is free, or the file is not open as `access` demands.
+    pub fn attach(backing: &File, access: Access) -> io::Result<Self> {
         let writable = access == Access::ReadWrite;
-        let file = OpenOptions::new().read(true).write(writable).open(image)?;
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
         let mut attempt = 1;
         loop {
             let path = PathBuf::from(format!("/dev/loop{}", free_number(&control)?));
             let device = OpenOptions::new().read(true).write(writable).open(&path)?;
-            match configure(&device, &file, access) {
+            match configure(&device, backing, access) {
                 Ok(()) => return Ok(Self { path, _device: device }),
                 Err(Errno::BUSY) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The device that somebody attached `backing` to, by whatever name, if there is one. It stays
+    /// attached as long as this value lives.
+    ///
+    /// # Errors
+    /// If `/sys` or a device cannot be read.
+    pub fn find(backing: &File) -> io::Result<Option<Self>> {
+        let wanted = backing.metadata()?;
+        for entry in fs::read_dir("/sys/block")? {
+            let name = entry?.file_name();
+            // Only a device with a file has this one.
+            if !Path::new("/sys/block").join(&name).join("loop/backing_file").exists() {
+                continue;
+            }
+            let path = Path::new("/dev").join(name);
+            let device = match File::open(&path) {
+                // Gone, or its file is, since the directory was read.
+                Err(error) if is_gone(&error) => continue,
+                device => device?,
+            };
+            if backing_of(&device)? == Some((wanted.dev(), wanted.ino())) {
+                return Ok(Some(Self { path, _device: device }));
+            }
+        }
+        Ok(None)
     }
 
     /// The device, such as `/dev/loop0`.
@@ -80,6 +107,21 @@ fn configure(device: &File, file: &File, access: Access) -> Result<(), Errno> {
     // SAFETY: LOOP_CONFIGURE reads one `loop_config`, whose layout comes from the kernel's header.
     // `file` keeps the descriptor in it open until the call returns.
     unsafe { ioctl(device, Setter::<{ LOOP_CONFIGURE as Opcode }, _>::new(config)) }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NXIO))
+}
+
+/// Device and inode number of a device's file; None if it has none.
+fn backing_of(device: &File) -> Result<Option<(u64, u64)>, Errno> {
+    let mut info = EMPTY_INFO;
+    // SAFETY: LOOP_GET_STATUS64 fills one `loop_info64`, whose layout comes from the kernel's header.
+    match unsafe { ioctl(device, Updater::<{ LOOP_GET_STATUS64 as Opcode }, _>::new(&mut info)) } {
+        Ok(()) => Ok(Some((info.lo_device, info.lo_inode))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 const EMPTY_INFO: loop_info64 = loop_info64 {
@@ -141,7 +183,8 @@ mod tests {
         let refused = |error: &io::Error| {
             matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::ENOENT))
         };
-        match LoopDevice::attach(image, access) {
+        let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(image).unwrap();
+        match LoopDevice::attach(&file, access) {
             Err(error) if refused(&error) => {
                 skip(test, format!("loop devices need root and the kernel's loop driver: {error}"));
                 None
@@ -190,5 +233,19 @@ mod tests {
         assert!(ours());
         drop(device);
         assert!(!ours());
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_file() {
+        let (image, other) = (image(), image());
+        let Some(device) = attach("a_device_is_found_by_its_file", image.path(), Access::ReadOnly) else {
+            return;
+        };
+        let find = |image: &tempfile::NamedTempFile| LoopDevice::find(image.as_file()).unwrap();
+        let found = find(&image).unwrap();
+        assert_eq!(found.path(), device.path());
+        assert!(find(&other).is_none());
+        drop((device, found));
+        assert!(find(&image).is_none());
     }
 }

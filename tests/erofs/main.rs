@@ -3,11 +3,14 @@
 //! * `sample`: trees with their data, from which images are made; `everything` is one with all that an
 //!   image can hold, `random` makes others.
 //! * `listing`: everything that can be seen of a tree, by whichever reader. The readers are
-//!   `independent`, the `erofs-rs` crate, and `mounted`, the kernel.
-//! * `readback`: random and crafted trees through the independent reader.
+//!   `independent`, the `erofs-rs` crate, `mounted`, the kernel, and `own`, ours.
+//! * `readback`: random and crafted trees through the independent reader and ours.
+//! * `foreign`: our reader on images of mkfs.erofs, and on damaged ones.
+//! * `rewritten`: images read back and written as tar, and these made images again.
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
 //! * `kernel`: the same through a mount; needs root and a kernel with file-backed EROFS.
+//! * `written`: samples as directories, through the builder for what was written, and both readers.
 //! * `archives`: samples as tar archives; `layers`: what the layer builder makes of these, through both
 //!   readers.
 
@@ -19,6 +22,7 @@
 mod archive;
 mod archives;
 mod everything;
+mod foreign;
 mod golden;
 mod hostile;
 mod independent;
@@ -26,10 +30,13 @@ mod kernel;
 mod layers;
 mod listing;
 mod mounted;
+mod own;
 mod random;
 mod readback;
+mod rewritten;
 mod sample;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 #[path = "../tar_semantics/sparse_file.rs"]
 mod sparse_file;
+mod written;

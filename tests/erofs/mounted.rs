@@ -64,32 +64,47 @@ impl Mounted {
         Ok(Self { directory })
     }
 
-    /// Where a path of the image is; the root's path is empty, others start with a slash.
     fn path(&self, path: &[u8]) -> PathBuf {
-        let mut full = self.directory.path().as_os_str().to_owned();
-        full.push(OsStr::from_bytes(path));
-        full.into()
+        place(self.directory.path(), path)
     }
 
     fn list(&self) -> Listing {
-        let mut listing = Listing::new();
-        let mut inodes = BTreeMap::new();
-        let mut pending = vec![Vec::new()];
-        while let Some(path) = pending.pop() {
-            let full = self.path(&path);
-            let status = fs::symlink_metadata(&full).unwrap();
-            if status.is_dir() {
+        let listing = list(self.directory.path());
+        for (path, facts) in &listing {
+            if facts.mode & 0o170_000 == 0o040_000 {
                 let parent = path.iter().rposition(|&byte| byte == b'/').map(|slash| &path[..slash]);
-                let parent = fs::metadata(self.path(parent.unwrap_or_default())).unwrap().ino();
-                let names = names(&full, [status.ino(), parent]);
-                pending.extend(names.iter().map(|name| join(&path, name)));
+                let inode = |path| fs::metadata(self.path(path)).unwrap().ino();
+                check_order(&self.path(path), [inode(path), inode(parent.unwrap_or_default())]);
             }
-            inodes.insert(path.clone(), status.ino());
-            listing.insert(path, facts(&full, &status));
         }
-        listing::resolve_links(inodes, &mut listing);
         listing
     }
+}
+
+/// What the kernel shows of a directory and all below it.
+pub(crate) fn list(top: &Path) -> Listing {
+    let mut listing = Listing::new();
+    let mut inodes = BTreeMap::new();
+    let mut pending = vec![Vec::new()];
+    while let Some(path) = pending.pop() {
+        let full = place(top, &path);
+        let status = fs::symlink_metadata(&full).unwrap();
+        if status.is_dir() {
+            let entries = fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name().into_vec());
+            pending.extend(entries.map(|name| join(&path, &name)));
+        }
+        inodes.insert(path.clone(), status.ino());
+        listing.insert(path, facts(&full, &status));
+    }
+    listing::resolve_links(inodes, &mut listing);
+    listing
+}
+
+/// Where a path is below a directory; the directory's own path is empty, others start with a slash.
+pub(crate) fn place(top: &Path, path: &[u8]) -> PathBuf {
+    let mut full = top.as_os_str().to_owned();
+    full.push(OsStr::from_bytes(path));
+    full.into()
 }
 
 impl Drop for Mounted {
@@ -98,15 +113,13 @@ impl Drop for Mounted {
     }
 }
 
-/// Names in a directory, whose `.` and `..` have to be these inodes. They have to come in byte order.
-fn names(path: &Path, [this, parent]: [u64; 2]) -> Vec<Vec<u8>> {
+/// Fails unless `.` and `..` of a directory are these inodes and its names come in byte order.
+fn check_order(path: &Path, [this, parent]: [u64; 2]) {
     let entries = Dir::read_from(File::open(path).unwrap()).unwrap().map(Result::unwrap);
     let entries: Vec<_> = entries.map(|entry| (entry.file_name().to_bytes().to_vec(), entry.ino())).collect();
     assert!(entries.is_sorted(), "{} is not in order", path.display());
     assert!(entries.contains(&(b".".to_vec(), this)), "{}/.", path.display());
     assert!(entries.contains(&(b"..".to_vec(), parent)), "{}/..", path.display());
-    let names = entries.into_iter().map(|(name, _)| name);
-    names.filter(|name| !matches!(name.as_slice(), b"." | b"..")).collect()
 }
 
 fn facts(path: &Path, status: &fs::Metadata) -> Facts {

@@ -1,4 +1,4 @@
-//! Images read back by the independent reader.
+//! Images read back by the independent reader and by ours.
 
 use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tree::{Node, Tree};
@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::everything::everything;
 use crate::independent;
 use crate::listing;
+use crate::own;
 use crate::random::any_sample;
 use crate::sample::{Sample, metadata};
 
@@ -44,5 +45,7 @@ proptest! {
 }
 
 fn assert_reads_back(sample: &Sample) {
-    independent::assert_shows(&sample.image(), &listing::expected(&sample.tree), &sample.probes());
+    let (image, expected, probes) = (sample.image(), listing::expected(&sample.tree), sample.probes());
+    independent::assert_shows(&image, &expected, &probes);
+    own::assert_shows(&image, &expected, &probes);
 }

@@ -34,17 +34,24 @@ async fn what_is_not_ours_is_left_to_the_next_differ() {
     };
     refusal(apply(&mut server, Some(layer()), vec![foreign.clone()]).await, Code::Unimplemented);
     refusal(apply(&mut server, Some(layer()), vec![]).await, Code::Unimplemented);
+    // What else is wrong is for the differ of that snapshotter to say.
     let other_digest = Descriptor { digest: format!("sha512:{}", "0".repeat(128)), ..layer() };
-    let text = refusal(apply(&mut server, Some(other_digest), vec![foreign]).await, Code::Unimplemented);
-    assert!(text.contains("SHA-256") && text.contains("sha512:"), "{text}");
+    let negative = Descriptor { size: -1, ..layer() };
+    for diff in [Some(other_digest), Some(negative), None] {
+        refusal(apply(&mut server, diff, vec![foreign.clone()]).await, Code::Unimplemented);
+    }
 }
 
 #[tokio::test]
-async fn a_request_without_a_layer_is_refused() {
+async fn a_layer_that_no_client_describes_is_refused() {
     let mut server = Server::start().await;
-    refusal(apply(&mut server, None, vec![]).await, Code::InvalidArgument);
+    let mounts = server.prepare_labelled("extract-1 layer", "", &[(EXTRACTION, "layer")]).await.unwrap();
+    refusal(apply(&mut server, None, mounts.clone()).await, Code::InvalidArgument);
     let negative = Descriptor { size: -1, ..layer() };
-    refusal(apply(&mut server, Some(negative), vec![]).await, Code::InvalidArgument);
+    refusal(apply(&mut server, Some(negative), mounts.clone()).await, Code::InvalidArgument);
+    let other_digest = Descriptor { digest: format!("sha512:{}", "0".repeat(128)), ..layer() };
+    let text = refusal(apply(&mut server, Some(other_digest), mounts).await, Code::InvalidArgument);
+    assert!(text.contains("SHA-256") && text.contains("sha512:"), "{text}");
 }
 
 #[tokio::test]
@@ -57,8 +64,17 @@ async fn a_layer_that_containerd_does_not_give_is_unavailable_and_the_snapshot_s
 }
 
 #[tokio::test]
-async fn snapshots_are_not_compared() {
+async fn snapshots_of_others_are_left_to_the_next_differ_to_compare() {
     let mut server = Server::start().await;
     let text = refusal(server.differ.diff(DiffRequest::default()).await, Code::Unimplemented);
-    assert!(text.contains("walking"), "{text}");
+    assert!(text.contains("right"), "{text}");
+}
+
+#[tokio::test]
+async fn a_comparison_that_containerd_takes_nothing_of_is_unavailable() {
+    let mut server = Server::start().await;
+    let right = server.prepare("container", "").await.unwrap();
+    let request = DiffRequest { right, ..DiffRequest::default() };
+    let text = refusal(server.differ.diff(request).await, Code::Unavailable);
+    assert!(text.contains(server.containerd.to_str().unwrap()), "{text}");
 }

@@ -106,12 +106,16 @@ async fn a_commit_needs_an_active_snapshot_and_a_free_name() {
 }
 
 #[tokio::test]
-async fn a_commit_without_a_layer_says_what_to_do() {
+async fn a_commit_of_what_was_written_makes_a_parent() {
     let mut server = Server::start().await;
-    server.prepare("active", "").await.unwrap();
-    let text = refusal(server.commit("active", "new", "").await, Code::Unimplemented);
-    assert!(text.contains("differ"), "{text}");
-    assert_eq!(server.stat("active").await.unwrap().kind(), Kind::Active);
+    let plan = server.prepare("active", "").await.unwrap();
+    std::fs::write(format!("{}/file", plan[0].source), "written").unwrap();
+    server.commit("active", "new", "").await.unwrap();
+    assert_eq!(server.stat("new").await.unwrap().kind(), Kind::Committed);
+    let plan = view(&mut server, "view", "new").await.unwrap();
+    assert_eq!((plan.len(), plan[0].r#type.as_str()), (1, "erofs"));
+    let image = std::fs::read(&plan[0].source).unwrap();
+    assert!(image.windows(7).any(|bytes| bytes == b"written"));
 }
 
 #[tokio::test]

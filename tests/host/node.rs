@@ -81,7 +81,7 @@ impl Node {
         let diff_id = Digest::of(&tar);
         let built = build::read(&mut tar.as_slice(), &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
         let record =
-            LayerRecord::new(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
+            LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
         self.snapshotter().attach_built(&claim, staging, record).unwrap();
         drop(claim);
         self.snapshotter().commit(profile, name, &key, None, Labels::new()).unwrap();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files that hold cases.
-const CASES: [&str; 10] = [
+const CASES: [&str; 11] = [
     "types",
     "paths",
     "duplicates",
@@ -17,6 +17,7 @@ const CASES: [&str; 10] = [
     "formats",
     "truncation",
     "limits",
+    "writing",
 ];
 
 /// Tests as `module::name`.

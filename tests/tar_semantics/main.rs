@@ -24,4 +24,5 @@ mod sparse_file;
 mod truncation;
 mod types;
 mod whiteouts;
+mod writing;
 mod xattrs;

@@ -23,6 +23,8 @@ pub struct DaemonOptions {
     pub namespace: Option<&'static str>,
     /// How much it logs.
     pub log_level: LogLevel,
+    /// What its settings file says, in TOML. Without it, there is no file.
+    pub settings: Option<String>,
 }
 
 /// How much the daemon logs.
@@ -139,6 +141,14 @@ impl Daemon {
         self.service.pid()
     }
 
+    /// Everything that it logged so far, over all its lives.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.service.log()
+    }
+
     /// The calls that it answered so far, over all its lives.
     ///
     /// # Errors
@@ -194,6 +204,11 @@ fn spawn(
     command.args(["--log-level", options.log_level.flag(), "--log-format", "json"]);
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
+    }
+    if let Some(settings) = &options.settings {
+        let file = root.with_extension("toml");
+        fs::write(&file, settings).with_context(|| format!("write {}", file.display()))?;
+        command.arg("--config").arg(file);
     }
     if let Some(namespace) = options.namespace {
         command.args(["--containerd-namespace", namespace]);

@@ -17,6 +17,10 @@ const MOUNT_TIME: usize = 0x2c;
 const MOUNT_COUNT: usize = 0x34;
 /// Offset of `s_magic`, 16 bits.
 const MAGIC: usize = 0x38;
+/// Offset of `s_feature_incompat`, 32 bits.
+const INCOMPATIBLE_FEATURES: usize = 0x60;
+/// Set while the journal may hold what the file system does not: since a mount until its proper end.
+const RECOVER: u32 = 0x4;
 /// Offset of `s_uuid`, 16 bytes.
 const UUID: usize = 0x68;
 /// Offset of `s_checksum`: 32 bits, CRC-32C of all before it.
@@ -50,6 +54,16 @@ pub(super) fn was_mounted(file: &File) -> io::Result<bool> {
     let time = &fields[MOUNT_TIME..MOUNT_TIME + 4];
     let count = &fields[MOUNT_COUNT..MOUNT_COUNT + 2];
     Ok(!is_ext4 || time.iter().chain(count).any(|byte| *byte != 0))
+}
+
+/// Whether the journal of the file system in `file` has to be replayed before it can be read.
+///
+/// # Errors
+/// If the file cannot be read or is too short.
+pub(super) fn needs_replay(file: &File) -> io::Result<bool> {
+    let mut features = [0; 4];
+    file.read_exact_at(&mut features, (SUPERBLOCK + INCOMPATIBLE_FEATURES) as u64)?;
+    Ok(u32::from_le_bytes(features) & RECOVER != 0)
 }
 
 /// Takes the attributes out that do not fit into an inode besides those before them, and returns

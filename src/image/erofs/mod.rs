@@ -22,6 +22,7 @@
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
 //! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
+//! * [`read`]: images back into trees, foreign ones too.
 
 mod area;
 mod directory;
@@ -29,6 +30,7 @@ mod error;
 mod format;
 mod mapping;
 mod plan;
+pub mod read;
 mod sparse;
 mod superblock;
 mod walk;
@@ -52,7 +54,18 @@ pub const LAYOUT_VERSION: u32 = 1;
 /// name space, of `urn:nexuserofs:layer:v1:sha256:` and the 64 hex digits of the diffID.
 #[must_use]
 pub fn uuid(diff_id: &Digest) -> [u8; 16] {
-    let name = format!("urn:nexuserofs:layer:v{LAYOUT_VERSION}:{diff_id}");
+    named_uuid(&diff_id.to_string())
+}
+
+/// The UUID of the image of a layer that was made of what a snapshot wrote, and which has no diffID: as
+/// [`uuid`], with `written:` and the 32 hex digits of the layer's random name in its place.
+#[must_use]
+pub fn written_uuid(unique: [u8; 16]) -> [u8; 16] {
+    named_uuid(&format!("written:{:032x}", u128::from_be_bytes(unique)))
+}
+
+fn named_uuid(layer: &str) -> [u8; 16] {
+    let name = format!("urn:nexuserofs:layer:v{LAYOUT_VERSION}:{layer}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
 }
 
@@ -65,5 +78,14 @@ mod tests {
         let text = Uuid::from_bytes(uuid(&Digest::of(b""))).to_string();
         // python3 -c 'import uuid; print(uuid.uuid5(uuid.NAMESPACE_URL, "urn:nexuserofs:layer:v1:sha256:e3b0…b855"))'
         assert_eq!(text, "1eb84710-5b21-5b1d-ba81-23e1cd0e386a");
+    }
+
+    #[test]
+    fn uuid_of_a_written_layer_is_derived_from_its_name() {
+        let mut unique = [0; 16];
+        unique[15] = 0xab;
+        let text = Uuid::from_bytes(written_uuid(unique)).to_string();
+        // python3 -c 'import uuid; print(uuid.uuid5(uuid.NAMESPACE_URL, "urn:nexuserofs:layer:v1:written:" + "0" * 30 + "ab"))'
+        assert_eq!(text, "93fc842b-719e-5221-8b17-3c1d39866d5b");
     }
 }

@@ -9,6 +9,8 @@
 //! * `content`: data into blocks; `assembly`: members into the tree; `whiteouts`: what they hide;
 //! * `limits`, `error`: what is accepted, and what is said when it is not; `problem`: errors on
 //!   their way up.
+//!
+//! [`write`](mod@write) goes the other way.
 
 mod acl;
 mod assembly;
@@ -26,6 +28,7 @@ mod resolve;
 mod sparse;
 mod stream;
 mod whiteouts;
+pub mod write;
 mod xattr;
 
 use std::io::BufRead;

@@ -16,14 +16,14 @@ use crate::snapshot::{Labels, Snapshotter};
 use crate::store::faults::{FaultyMedium, Script};
 
 /// A host on a copy of `template`.
-fn faulty(template: &Path) -> (Host, Arc<Script>) {
+pub(super) fn faulty(template: &Path) -> (Host, Arc<Script>) {
     let root = tempfile::tempdir().unwrap();
     copy_tree(template, root.path());
     let (medium, script) = FaultyMedium::new(root.path().join("metadata.redb"));
     (Host::on(root, Box::new(medium)), script)
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+pub(super) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

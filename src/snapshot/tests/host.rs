@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::{LayerRecord, RootAttributes};
+use crate::layer::{LayerRecord, RootAttributes, TarLayer};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
@@ -74,7 +74,7 @@ impl Host {
         self.snapshotter.claim(mounts).unwrap().unwrap()
     }
 
-    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<LayerRecord, Error> {
+    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<TarLayer, Error> {
         let staging = self.snapshotter.staging().unwrap();
         fs::write(staging.layer_path(), &layer.image).unwrap();
         self.snapshotter.attach_built(claim, staging, layer.record())
@@ -149,7 +149,7 @@ impl Layer {
     }
 
     pub(super) fn record(&self) -> LayerRecord {
-        LayerRecord::new(self.diff_id, 10_240, self.image.len() as u64, self.root.clone(), self.blob)
+        LayerRecord::from_tar(self.diff_id, 10_240, self.image.len() as u64, self.root.clone(), self.blob)
     }
 
     pub(super) fn key(&self) -> String {

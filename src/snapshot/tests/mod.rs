@@ -3,5 +3,9 @@
 mod crash;
 mod host;
 mod layers;
+mod overlaid;
+mod plan;
 mod recovery;
 mod rules;
+mod sealing;
+mod written;

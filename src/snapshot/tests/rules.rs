@@ -224,16 +224,6 @@ fn a_parentless_active_can_be_rebased_at_commit_and_no_other() {
 }
 
 #[test]
-fn what_was_not_extracted_cannot_be_committed_and_stays_usable() {
-    let host = Host::new();
-    let s = &host.snapshotter;
-    let mounts = s.prepare(DIR, "k", None, Labels::new()).unwrap();
-    assert_eq!(kind(s.commit(DIR, "a", "k", None, Labels::new())), Failure::Unimplemented);
-    assert_eq!(s.mounts(DIR, "k").unwrap(), mounts);
-    assert!(host.path("snapshots").read_dir().unwrap().next().unwrap().unwrap().path().join("fs").exists());
-}
-
-#[test]
 fn labels_are_replaced_at_commit() {
     let host = Host::new();
     let s = &host.snapshotter;

@@ -252,6 +252,29 @@ fn a_record_that_is_no_json_is_damage() {
 }
 
 #[test]
+fn an_older_schema_is_read_and_becomes_the_current_one_with_the_next_change() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("metadata.redb");
+    two_records_at(&path);
+    let set = |version: u64| {
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert(SCHEMA_VERSION_KEY, version).unwrap();
+        transaction.commit().unwrap();
+    };
+    set(1);
+    let mut store = ready(open(&path).unwrap());
+    assert_eq!(content(&store), expected(&[("a", 1), ("b", 1)]));
+    store.commit(&put(&[("c", 2)])).unwrap();
+    drop(store);
+    let database = Database::create(&path).unwrap();
+    assert_eq!(read_header(&database).unwrap().schema_version, Some(SCHEMA_VERSION));
+    drop(database);
+    set(0);
+    assert!(blank(open(&path).unwrap()).set_aside().is_some(), "there never was a version 0");
+}
+
+#[test]
 fn a_newer_schema_is_refused_and_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("metadata.redb");
@@ -263,7 +286,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
         transaction.commit().unwrap();
     }
     let error = open(&path).unwrap_err();
-    assert!(matches!(error, Error::NewerSchema { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, Error::NewerSchema { found: 3, supported: 2, .. }), "{error}");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 }
 

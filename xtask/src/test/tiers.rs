@@ -67,6 +67,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: |context| one_program(context, "buildkit"),
     },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
+    Tier {
+        name: "soak",
+        about: "a client that does everything in random order, and knows what must exist",
+        run: soak,
+    },
     Tier { name: "fuzz", about: "arbitrary bytes as a tar, for a short time", run: fuzz_shortly },
 ];
 
@@ -131,6 +136,7 @@ fn containerd(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("peers"))?;
     count += Count::of_tests(real_components("containerd"))?;
+    count += Count::of_tests(real_components("caches"))?;
     Ok(count)
 }
 
@@ -150,6 +156,13 @@ fn crash(context: &Context) -> Result<Count> {
     let mut crash = real_components("crash");
     crash.env("NEXUSEROFS_CRASHES", context.crashes.to_string());
     Count::of_tests(crash)
+}
+
+fn soak(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut soak = real_components("soak");
+    soak.env("NEXUSEROFS_SOAK_SECONDS", context.soak_seconds.to_string());
+    Count::of_tests(soak)
 }
 
 /// One of the test programs in `integration/tests`. Its tests share two cores, so they run one at a time.

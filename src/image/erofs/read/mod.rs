@@ -1,0 +1,96 @@
+//! EROFS images read back: an uncompressed image into its [`Tree`] and the contents of its files.
+//!
+//! [`Image::open`] reads all metadata at once; [`Contents`] then gives the data of single files. It takes
+//! what our own writer makes (`docs/image-layout-v1.md`) and what mkfs.erofs makes without compression:
+//! compact and extended inodes, data in plain runs, behind the inode or in chunks, attributes with each
+//! inode or shared, with long prefixes too. The format is the kernel's `fs/erofs/erofs_fs.h`.
+//!
+//! An image is foreign input. Whatever it claims, every access stays inside it, memory and work stay
+//! within [`Limits`], and what is wrong or unknown is a typed [`Error`] and never half a tree.
+//!
+//! * `source`: bytes at positions, and a window of one block over them.
+//! * `geometry`: what the superblock says about where things are.
+//! * `inode`, `data`, `xattr`, `directory`: the parts of an inode.
+//! * `walk`: all inodes from the root on. `limits`: how much of them is accepted.
+//! * `contents`: the data of one file.
+
+mod contents;
+mod data;
+mod directory;
+mod error;
+mod geometry;
+mod inode;
+mod limits;
+mod source;
+mod walk;
+mod xattr;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+pub use data::Tail;
+pub use error::{Damage, Error, Unsupported};
+pub use limits::Limits;
+pub use source::ReadAt;
+
+use super::superblock::Superblock;
+use crate::image::tree::{Contents, InodeId, Node, Tree};
+use contents::FileReader;
+use geometry::Geometry;
+
+/// An image whose metadata was read, and the bytes that its files are read from.
+pub struct Image<S> {
+    source: S,
+    superblock: Superblock,
+    tree: Tree,
+    tails: BTreeMap<InodeId, Tail>,
+}
+
+impl<S: ReadAt> Image<S> {
+    /// Reads the metadata of the image at the start of `source`.
+    ///
+    /// # Errors
+    /// [`Error`] says what is damaged, unknown or too much, and where.
+    pub fn open(source: S, limits: &Limits) -> Result<Self, Error> {
+        let (superblock, geometry) = Geometry::read(&source)?;
+        let walk::Walked { tree, tails } = walk::walk(&source, &geometry, limits)?;
+        Ok(Self { source, superblock, tree, tails })
+    }
+
+    /// What the superblock says.
+    #[must_use]
+    pub const fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// The file tree. The extents of a file with a [tail](Self::tail) lack its last bytes.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The end of a file that is stored behind its inode instead of in a block. Layout v1 has none.
+    #[must_use]
+    pub fn tail(&self, inode: InodeId) -> Option<Tail> {
+        self.tails.get(&inode).copied()
+    }
+}
+
+impl<S: ReadAt> Contents for Image<S> {
+    fn open(&self, inode: InodeId) -> io::Result<Box<dyn io::Read + '_>> {
+        match self.tree.inodes.get(inode.0 as usize).map(|inode| &inode.node) {
+            Some(Node::Regular(data)) => Ok(Box::new(FileReader::new(&self.source, data, self.tail(inode)))),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file of the image")),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Image<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image")
+            .field("superblock", &self.superblock)
+            .field("inodes", &self.tree.inodes.len())
+            .finish_non_exhaustive()
+    }
+}

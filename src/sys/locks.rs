@@ -1,0 +1,76 @@
+//! Locks on files that other processes hold.
+
+use std::fs::File;
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Whether somebody else holds a lock on any part of `file`, which must be open for reading and writing: a
+/// record lock, as virtual machine monitors take them on their disks, or one of `flock(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_held(file: &File) -> io::Result<bool> {
+    Ok(has_record_lock(file)? || has_flock(file)?)
+}
+
+/// Whether a lock for writing on the whole file would meet another.
+fn has_record_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    match result {
+        0 => Ok(lock.l_type != libc::F_UNLCK as libc::c_short),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether an exclusive lock would have to wait. There is no way to ask but to take it for a moment.
+fn has_flock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(flock(file, FlockOperation::Unlock).map(|()| false)?),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    fn open(path: &std::path::Path) -> File {
+        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).unwrap()
+    }
+
+    #[test]
+    fn both_kinds_of_locks_of_others_are_seen_and_own_ones_do_not_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let (ours, theirs) = (open(&path), open(&path));
+        assert!(!is_held(&ours).unwrap());
+        for kind in [FlockOperation::NonBlockingLockShared, FlockOperation::NonBlockingLockExclusive] {
+            flock(&theirs, kind).unwrap();
+            assert!(is_held(&ours).unwrap(), "{kind:?}");
+            flock(&theirs, FlockOperation::Unlock).unwrap();
+            assert!(!is_held(&ours).unwrap());
+        }
+        // As QEMU does: a lock for reading on one byte far behind the start.
+        // SAFETY: the structure is plain numbers, for which zero is a value.
+        let mut lock: libc::flock = unsafe { zeroed() };
+        lock.l_type = libc::F_RDLCK as libc::c_short;
+        (lock.l_start, lock.l_len) = (100, 1);
+        // SAFETY: as in `has_record_lock`.
+        assert_eq!(unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }, 0);
+        assert!(is_held(&ours).unwrap());
+        drop(theirs);
+        assert!(!is_held(&ours).unwrap());
+    }
+}
