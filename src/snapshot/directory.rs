@@ -162,13 +162,14 @@ impl Directories {
         let active = record.active()?;
         let mounted = directory.join(BLOCK_MOUNT_NAME);
         let written = match (active.writable, &active.lower.flavour) {
-            (Writable::Extraction | Writable::Directory, _) => has_entries(&directory.join(UPPER_NAME)),
+            (Writable::Extraction | Writable::Staged | Writable::Directory, _) => {
+                has_entries(&directory.join(UPPER_NAME))
+            }
             // We mounted it ourselves, so what counts is what is in it.
             (Writable::Block, Flavour::Host { .. }) if mounting::is_mount_point(&mounted)? => {
                 has_entries(&directory.join(BLOCK_UPPER_NAME))
             }
             (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
-            (Writable::Staged, _) => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -180,8 +181,9 @@ impl Directories {
     /// Space that the files of an active snapshot take.
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
-            Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
-            Writable::Staged => Ok(DiskUsage::default()),
+            Writable::Extraction | Writable::Staged | Writable::Directory => {
+                tree::disk_usage(&self.of(id).join(UPPER_NAME))
+            }
             Writable::Block => {
                 let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;

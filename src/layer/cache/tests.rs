@@ -28,7 +28,7 @@ fn put(cache: &LayerCache, tar: &[u8]) -> Entry {
     let slot = cache.slot().unwrap();
     let built = build::read(&mut Cursor::new(tar), slot.path()).unwrap().seal(&diff_id).unwrap();
     let record = LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, diff_id);
-    slot.publish(&record, record.tar().unwrap()).unwrap()
+    slot.publish(diff_id, &record).unwrap()
 }
 
 fn cache() -> (tempfile::TempDir, LayerCache) {

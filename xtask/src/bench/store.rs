@@ -9,9 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
-use nexuserofs_integration::node::{
-    BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER,
-};
+use nexuserofs_integration::node::{DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER};
 use nexuserofs_integration::progress::Steps;
 
 use self::calls::{Route, Target};
@@ -88,7 +86,7 @@ fn subjects(targets: &[Target], samples: Vec<[Samples; 2]>) -> Vec<Subject> {
 }
 
 impl Store {
-    /// Starts a node and fills the store of our daemon and those of containerd's own snapshotters.
+    /// Starts a node and fills the store of our daemon and that of containerd's own snapshotter for directories.
     fn fill(bed: &Bed, snapshots: u32) -> Result<Self> {
         let options = NodeOptions {
             daemon: Some(DaemonOptions {
@@ -110,9 +108,7 @@ impl Store {
         targets.push(filler.ours_through_containerd(SNAPSHOTTER, committed, directories)?);
         targets.insert(0, blocks);
         targets.insert(0, filler.seen_by_daemon(SNAPSHOTTER)?);
-        for peer in [OVERLAYFS, BUILTIN_EROFS] {
-            targets.push(filler.peer(peer, snapshots - active, active)?);
-        }
+        targets.push(filler.peer(OVERLAYFS, snapshots - active, active)?);
         Ok(Self { node, targets })
     }
 
