@@ -57,7 +57,8 @@ const CALLS: [Call; 11] = [
 const METHOD: &str = "\
 `cargo xtask bench store` writes this section. It fills a small store and a large one, each with images of 128 layers
 that share 1,024 different ones, and with containers on them, and then makes the same calls to both, in turns. Times are those of a gRPC
-call over a unix socket, as the caller sees them, in microseconds. Prepare, Mounts and Remove are about a container
+call over a unix socket, as the caller sees them, in microseconds. The caller is not optimised: Stat, which only looks into
+memory, shows what a call costs at the least. Prepare, Mounts and Remove are about a container
 on an image of 32 layers, the same in both stores; one row has an image of 128.
 
 The daemon is asked by its own socket, as containerd asks it: `nexuserofs` writes to directories, `nexuserofs-block` to blocks of
