@@ -40,11 +40,12 @@ pub(super) struct Restart {
 /// At most this many times what it costs in the small store may a call cost in the large one.
 const TARGET_RATIO: f64 = 2.0;
 
-const CALLS: [Call; 11] = [
+const CALLS: [Call; 12] = [
     Call::Stat,
     Call::UsageCommitted,
     Call::UsageActive,
     Call::Prepare,
+    Call::PrepareInside,
     Call::Mounts,
     Call::PrepareDeep,
     Call::MountsDeep,
@@ -155,6 +156,7 @@ impl fmt::Display for Call {
             Self::UsageCommitted => "Usage, committed",
             Self::UsageActive => "Usage, active",
             Self::Prepare => "Prepare",
+            Self::PrepareInside => "Prepare, as the daemon's log times it",
             Self::Mounts => "Mounts",
             Self::PrepareDeep => "Prepare on 128 layers",
             Self::MountsDeep => "Mounts of 128 layers",
