@@ -177,7 +177,11 @@ fn a_layer_has_the_owners_that_a_container_with_a_user_namespace_saw() {
     let owners: Vec<_> = entries.map(|entry| (entry.inode.uid(), entry.inode.gid())).collect();
     assert_eq!(owners, [(33, 5)]);
     let root = upper_of(&s.prepare(DIR, "child", Some("a"), Labels::new()).unwrap());
-    assert_eq!(fs::metadata(root).unwrap().uid(), 0, "the container's root, not the host's identifier for it");
+    assert_eq!(
+        fs::metadata(root).unwrap().uid(),
+        0,
+        "the container's root, not the host's identifier for it"
+    );
 }
 
 /// A writable block, and how tests get at what is in it.
