@@ -10,6 +10,10 @@ use nexuserofs::config::{self, Fragment, Settings, defaults};
 use toml::{Table, Value};
 
 const DROP_IN: &str = "containerd.toml";
+/// For releases that can mount nothing but the host flavour.
+const OLD_DROP_IN: &str = "containerd-2.1.toml";
+const TEMPLATE: &str = "nexuserofs";
+const HOST: &str = "nexuserofs-host";
 const UNIT: &str = "nexuserofs-snapshotter.service";
 const SETTINGS: &str = "nexuserofs.toml";
 
@@ -50,18 +54,30 @@ fn plugins(table: &Table, wanted: &str) -> Vec<String> {
         .collect()
 }
 
+/// The drop-ins with the snapshotters that each makes.
+const DROP_INS: [(&str, &[&str]); 2] = [(DROP_IN, &[TEMPLATE, HOST]), (OLD_DROP_IN, &[HOST])];
+
 #[test]
-fn the_drop_in_names_the_daemons_socket_root_and_profile() {
-    let drop_in = table(DROP_IN);
-    assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3));
-    assert_eq!(plugins(&drop_in, "snapshot"), [defaults::PROFILE]);
-    let exported_root = text(&drop_in, &["proxy_plugins", defaults::PROFILE, "exports", "root"]);
-    assert_eq!(exported_root, defaults::ROOT);
+fn the_drop_ins_name_the_daemons_socket_root_and_profiles() {
+    for (file, profiles) in DROP_INS {
+        let drop_in = table(file);
+        assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3));
+        assert_eq!(plugins(&drop_in, "snapshot"), profiles);
+        for profile in profiles {
+            assert!(defaults::PROFILES.iter().any(|(name, _)| name == profile), "{profile}");
+            let exported_root = text(&drop_in, &["proxy_plugins", profile, "exports", "root"]);
+            assert_eq!(exported_root, defaults::ROOT);
+        }
+    }
 }
 
 #[test]
-fn the_drop_in_uses_our_differ_wherever_containerd_chooses_one() {
-    let drop_in = table(DROP_IN);
+fn the_drop_ins_use_our_differ_wherever_containerd_chooses_one() {
+    DROP_INS.iter().for_each(|(file, profiles)| assert_uses_our_differ(file, profiles));
+}
+
+fn assert_uses_our_differ(file: &str, profiles: &[&str]) {
+    let drop_in = table(file);
     let [differ] = &plugins(&drop_in, "diff")[..] else { panic!("there is one differ") };
     let order = at(&drop_in, &["plugins", "io.containerd.service.v1.diff-service", "default"]);
     assert_eq!(order.as_array().expect("a list")[..], [differ.as_str().into(), "walking".into()]);
@@ -73,17 +89,31 @@ fn the_drop_in_uses_our_differ_wherever_containerd_chooses_one() {
         .iter()
         .map(|entry| (entry["snapshotter"].as_str(), entry["differ"].as_str()))
         .collect();
-    let expected = [(Some(defaults::PROFILE), Some(differ.as_str())), (Some("overlayfs"), Some("walking"))];
-    assert_eq!(differs, BTreeMap::from(expected), "the list replaces the one with overlayfs");
+    let ours = profiles.iter().map(|profile| (Some(*profile), Some(differ.as_str())));
+    let expected = ours.chain([(Some("overlayfs"), Some("walking"))]).collect();
+    assert_eq!(differs, expected, "the list replaces the one with overlayfs");
 }
 
 #[test]
 fn layers_are_extracted_in_parallel() {
     let drop_in = table(DROP_IN);
-    let capabilities = at(&drop_in, &["proxy_plugins", defaults::PROFILE, "capabilities"]);
-    assert!(capabilities.as_array().expect("a list").contains(&"rebase".into()));
+    for profile in [TEMPLATE, HOST] {
+        let capabilities = at(&drop_in, &["proxy_plugins", profile, "capabilities"]);
+        assert!(capabilities.as_array().expect("a list").contains(&"rebase".into()));
+    }
     let transfer = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local"]);
     assert!(transfer["max_concurrent_unpacks"].as_integer().expect("a number") > 1);
+}
+
+#[test]
+fn user_namespaces_are_left_to_the_mounts() {
+    for (file, profiles) in DROP_INS {
+        let drop_in = table(file);
+        for profile in profiles {
+            let capabilities = at(&drop_in, &["proxy_plugins", profile, "capabilities"]);
+            assert!(capabilities.as_array().expect("a list").contains(&"remap-ids".into()), "{file}");
+        }
+    }
 }
 
 #[test]
@@ -104,6 +134,8 @@ fn the_settings_file_states_every_setting_at_its_default() {
         "set_immutable",
         "mkfs_options",
         "overlay_options",
+        "layer_content_caches",
+        "trust_layer_content_caches",
         "profiles",
     ] {
         assert!(keys.contains_key(key), "{key}");

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::cache::{Cache, remove_tree};
 use crate::command::Run;
 use crate::host::TestHost;
+use crate::host::tools::Extra;
 use crate::images::{Image, bench, demo, encodings, trees};
 use crate::progress::{Outcome, Silent, Steps};
 use crate::stage::{self, Place, Stage, Visible};
@@ -32,6 +33,8 @@ pub struct Needs {
     pub trees: bool,
     /// The layers of the benchmark.
     pub bench: bool,
+    /// Parts of the test host that only some tests use.
+    pub extras: &'static [Extra],
 }
 
 /// The test host from inside, with the images that were made.
@@ -74,6 +77,7 @@ pub fn run(
             let cache = Cache::open()?;
             let host = TestHost::prepare(&cache, steps)?;
             images(&cache, needs, steps)?;
+            let extras = extras(&cache, needs.extras, steps)?;
             let programs =
                 needs.programs.map(|profile| steps.run("our programs", || build(profile))).transpose()?;
             summary(steps);
@@ -83,6 +87,7 @@ pub fn run(
                 cache: cache.root(),
                 project: project(),
                 scratch: &scratch.0,
+                extras: &extras,
             };
             stage::enter(&host, &visible)
         }
@@ -102,6 +107,15 @@ fn images(cache: &Cache, needs: Needs, steps: &Steps<'_>) -> Result<Images> {
         trees: if needs.trees { trees::make(cache, steps)? } else { Vec::new() },
         bench: needs.bench.then(|| bench::make(cache, steps)).transpose()?,
     })
+}
+
+/// Parts of the test host that only some tests use, made where they are missing, with their directories.
+fn extras(cache: &Cache, wanted: &[Extra], steps: &Steps<'_>) -> Result<Vec<(String, PathBuf)>> {
+    let make = |extra: &Extra| {
+        let directory = steps.run(extra.name(), || extra.make(cache))?;
+        Ok((extra.name().to_owned(), directory))
+    };
+    wanted.iter().map(make).collect()
 }
 
 /// The project's source tree.

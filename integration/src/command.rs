@@ -72,7 +72,7 @@ impl Run {
             .with_context(|| format!("`{shown}` printed something that is not UTF-8"))
     }
 
-    /// Runs the command and returns the bytes of its standard output.
+    /// Runs the command and returns its standard output, whatever it is.
     ///
     /// # Errors
     /// The command cannot be started, or exits with a code other than 0.

@@ -13,8 +13,11 @@
 
 pub mod bed;
 pub mod cache;
+pub mod client;
 pub mod command;
 pub mod digest;
+pub mod environment;
+pub mod gotest;
 pub mod harness;
 pub mod host;
 pub mod images;
@@ -23,6 +26,7 @@ pub mod machine;
 pub mod node;
 pub mod progress;
 pub mod random;
+pub mod soak;
 pub mod stage;
 pub mod tree;
 pub mod unpack;

@@ -20,6 +20,22 @@ impl Random {
         self.0
     }
 
+    /// A number below `bound`; 0 where `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // The lowest bits repeat soonest.
+        usize::try_from(self.bits() >> 16).unwrap_or_default().checked_rem(bound).unwrap_or_default()
+    }
+
+    /// True once in `times`, on average.
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    /// One of these; `None` where there are none.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        from.get(self.below(from.len()))
+    }
+
     /// A number from 0 up to, but not including, 1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
     pub fn fraction(&mut self) -> f64 {
@@ -30,6 +46,15 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_one_of_a_few_is_picked() {
+        let mut random = Random::new(7);
+        let picked: std::collections::BTreeSet<_> =
+            (0..100).filter_map(|_| random.pick(&[1, 2, 3])).collect();
+        assert_eq!(picked.len(), 3);
+        assert_eq!(random.pick::<u8>(&[]), None);
+    }
 
     #[test]
     fn fractions_spread_and_repeat() {

@@ -26,6 +26,7 @@ use rustix::process::{Pid, WaitOptions, pivot_root, wait};
 use serde::{Deserialize, Serialize};
 
 use crate::host::TestHost;
+use crate::host::tools::Extra;
 
 /// Carries the stage, as JSON, from one run of the program to the next.
 const VARIABLE: &str = "NEXUSEROFS_TEST_BED";
@@ -45,6 +46,21 @@ pub struct Place {
     pub scratch: PathBuf,
     /// Versions of the host's packages, one per line.
     pub versions: String,
+    /// Directories of the parts that were asked for besides, by name.
+    extras: Vec<(String, PathBuf)>,
+}
+
+impl Place {
+    /// The directory of a part of the test host that was asked for.
+    ///
+    /// # Errors
+    /// It was not asked for.
+    pub fn extra(&self, part: Extra) -> Result<&Path> {
+        let found = self.extras.iter().find(|(name, _)| name == part.name());
+        let (_, directory) =
+            found.with_context(|| format!("{} is not among the Needs of this program", part.name()))?;
+        Ok(directory)
+    }
 }
 
 /// In which stage the program runs.
@@ -86,6 +102,20 @@ pub struct Visible<'a> {
     pub project: &'a Path,
     /// An empty directory on the machine's disk. Inside, a directory in it is the scratch directory.
     pub scratch: &'a Path,
+    /// Directories in the cache folder, with names by which they are asked for inside.
+    pub extras: &'a [(String, PathBuf)],
+}
+
+impl Visible<'_> {
+    /// The extras' directories, as they are named where the cache folder is at `cache`.
+    fn extras_inside(&self, cache: &Path) -> Result<Vec<(String, PathBuf)>> {
+        let inside = |(name, directory): &(String, PathBuf)| {
+            let below = directory.strip_prefix(self.cache);
+            let below = below.with_context(|| format!("{} is not in the cache", directory.display()))?;
+            Ok((name.clone(), cache.join(below)))
+        };
+        self.extras.iter().map(inside).collect()
+    }
 }
 
 /// Tells in which stage this process runs.
@@ -115,6 +145,7 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
         project: "/testbed/project".into(),
         scratch: "/testbed/scratch".into(),
         versions: host.versions.clone(),
+        extras: visible.extras_inside(Path::new("/testbed/cache"))?,
     };
     let base = visible.scratch.join("root");
     let scratch = visible.scratch.join("scratch");

@@ -2,15 +2,15 @@
 //!
 //! `NEXUSEROFS_CRASHES` says how often, `NEXUSEROFS_SEED` repeats a run's moments.
 
-use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::command::Run;
+use nexuserofs_integration::environment;
 use nexuserofs_integration::harness::{self, Test, eventually};
 use nexuserofs_integration::node::{Containerd, Daemon, DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
 use nexuserofs_integration::random::Random;
@@ -24,8 +24,8 @@ fn main() -> Result<ExitCode> {
 }
 
 fn kill_again_and_again(bed: &Bed) -> Result<()> {
-    let crashes: u32 = number("NEXUSEROFS_CRASHES")?.unwrap_or(50);
-    let seed: u64 = number("NEXUSEROFS_SEED")?.map_or_else(clock, Ok)?;
+    let crashes: u32 = environment::number("NEXUSEROFS_CRASHES")?.unwrap_or(50);
+    let seed = environment::seed()?;
     println!("{crashes} crashes with seed {seed}");
     let mut random = Random::new(seed);
 
@@ -129,14 +129,4 @@ fn ensure_nothing_left(daemon: &Daemon, containerd: &Containerd) -> Result<()> {
         }
         Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))
     })
-}
-
-fn number<T: std::str::FromStr>(variable: &str) -> Result<Option<T>> {
-    let Some(text) = env::var_os(variable) else { return Ok(None) };
-    let text = text.to_string_lossy();
-    Ok(Some(text.parse().ok().with_context(|| format!("{variable}={text} is not a number"))?))
-}
-
-fn clock() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros() as u64)
 }

@@ -167,8 +167,8 @@ fn diff(bed: &Bed, name: &str, daemon: DaemonOptions) -> Result<()> {
 /// Directories that were renamed, and files of which only the mode changed: with these options overlayfs
 /// leaves the content in the image's layers.
 fn redirects(bed: &Bed) -> Result<()> {
-    let overlay_options = &["redirect_dir=on", "metacopy=on"];
-    let daemon = DaemonOptions { overlay_options, ..DaemonOptions::default() };
+    let settings = Some(r#"overlay_options = ["redirect_dir=on", "metacopy=on"]"#.to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
     let program = r#"
 import os
 os.rename('/srv/app/kept', '/srv/renamed')

@@ -6,9 +6,12 @@ use tonic::service::Routes;
 
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Profile, Settings, WritableLayer};
+use crate::config::{Flavour, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::host::visibility::{self, Visibility};
+use crate::layer::cache::LayerCache;
 use crate::service;
+use crate::service::cache_hits::CacheHits;
 use crate::snapshot::{SnapshotSettings, Snapshotter};
 
 /// Layers that are unpacked at the same time, at the least: with one the disk would wait for the
@@ -29,12 +32,33 @@ pub(super) struct Assembled {
 /// The root is locked by then, and clients that connect already wait until this is done.
 pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
+    warn_of_hidden_mounts(settings);
     let content = ContentStore::new(&settings.containerd.address)?;
-    let differ = Differ::new(snapshotter.clone(), content, passes());
+    let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();
+    let hits =
+        settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
+    let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
     let probe = probe(snapshotter.clone());
-    let routes = Routes::new(service::snapshots::Service::server(snapshotter))
+    let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe })
+}
+
+/// Says so if a profile has the daemon mount layers where containerd would not see them.
+fn warn_of_hidden_mounts(settings: &Settings) {
+    let root = settings.root.as_path();
+    if settings.profiles.values().all(|profile| profile.flavour != Flavour::Host) {
+        return;
+    }
+    match visibility::of(root) {
+        Ok(Visibility::Private { mount }) => tracing::warn!(
+            root = %root.display(), mount = %mount.display(),
+            "containerd may not see what the daemon mounts: this is not the mount namespace of process 1, and the \
+             mount that holds the root is private. Profiles of the flavour \"host\" need a shared one"
+        ),
+        Ok(Visibility::Host | Visibility::Shared) => {}
+        Err(error) => tracing::warn!(%error, "it is unknown whether containerd sees what the daemon mounts"),
+    }
 }
 
 /// Looks for the snapshots of a profile that cannot exist, which costs the same however many there are.
@@ -55,6 +79,7 @@ fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
 
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
+        flavour: profile.flavour,
         default_size: match profile.writable_layer {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),

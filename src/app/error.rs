@@ -43,6 +43,9 @@ pub enum Error {
     /// containerd's address cannot be used.
     #[error(transparent)]
     Content(#[from] crate::diff::ContentError),
+    /// containerd's address cannot be used to ask for its version.
+    #[error(transparent)]
+    Containerd(#[from] crate::service::cache_hits::UnusableAddress),
     /// Signal handlers could not be installed.
     #[error("cannot install signal handlers: {0}; check the limits of this process")]
     Signals(#[source] io::Error),

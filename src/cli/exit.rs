@@ -13,6 +13,8 @@ pub(super) enum Exit {
     Success,
     /// 64, EX_USAGE: a flag or the settings file is wrong.
     Usage,
+    /// 65, EX_DATAERR: something that it was given is damaged.
+    Data,
     /// 70, EX_SOFTWARE: a fault of ours or of the machine.
     Fault,
     /// 75, EX_TEMPFAIL: another process is in the way.
@@ -26,6 +28,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Success => 0,
             Exit::Usage => 64,
+            Exit::Data => 65,
             Exit::Fault => 70,
             Exit::InUse => 75,
             Exit::Signalled(number) => 128 + number,
@@ -51,7 +54,7 @@ impl From<&Error> for Exit {
             Error::NotASocket(_) => Self::Usage,
             // What the settings asked for and the root cannot be or hold.
             Error::Snapshots(error) if error.kind() == Kind::InvalidArgument => Self::Usage,
-            Error::Content(_) => Self::Usage,
+            Error::Content(_) | Error::Containerd(_) => Self::Usage,
             Error::Snapshots(_)
             | Error::File { .. }
             | Error::Signals(_)

@@ -9,7 +9,7 @@ use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::InvalidProfileName;
+use super::profile::{InvalidProfileName, UnknownFlavour};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -92,6 +92,8 @@ pub enum Problem {
     OverlayOption(#[from] InvalidOverlayOption),
     #[error(transparent)]
     ProfileName(#[from] InvalidProfileName),
+    #[error(transparent)]
+    Flavour(#[from] UnknownFlavour),
     #[error("an empty option means nothing to mkfs.erofs; remove it")]
     EmptyMkfsOption,
 }

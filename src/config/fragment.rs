@@ -23,6 +23,10 @@ pub struct Fragment {
     pub set_immutable: Option<Sourced<bool>>,
     pub mkfs_options: Option<Vec<Sourced<String>>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
+    /// Only in the file.
+    pub layer_content_caches: Option<Vec<Sourced<String>>>,
+    /// Only in the file.
+    pub trust_layer_content_caches: Option<Sourced<bool>>,
     /// `[profiles.NAME]`, only in the file.
     #[serde(default)]
     pub profiles: BTreeMap<String, Sourced<ProfileFragment>>,
@@ -33,6 +37,7 @@ pub struct Fragment {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as for Fragment")]
 pub struct ProfileFragment {
+    pub flavour: Option<Sourced<String>>,
     pub default_size: Option<Sourced<RawSize>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
 }

@@ -24,8 +24,12 @@ pub mod defaults {
     pub const ENABLE_FSVERITY: bool = false;
     /// `--set-immutable`.
     pub const SET_IMMUTABLE: bool = true;
-    /// The profile that exists without being written.
-    pub const PROFILE: &str = "nexuserofs";
+    /// `trust_layer_content_caches`.
+    pub const TRUST_LAYER_CONTENT_CACHES: bool = false;
+    /// The profiles that exist without being written, with their `flavour`.
+    pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
+    /// `flavour` of every other profile.
+    pub const FLAVOUR: &str = "template";
 }
 
 /// The settings, each with the place that it came from.
@@ -40,6 +44,8 @@ pub(super) struct Merged {
     pub(super) enable_fsverity: Sourced<bool>,
     pub(super) set_immutable: Sourced<bool>,
     pub(super) mkfs_options: Vec<Sourced<String>>,
+    pub(super) layer_content_caches: Vec<Sourced<String>>,
+    pub(super) trust_layer_content_caches: Sourced<bool>,
     pub(super) profiles: Vec<MergedProfile>,
 }
 
@@ -47,6 +53,7 @@ pub(super) struct Merged {
 #[derive(Debug)]
 pub(super) struct MergedProfile {
     pub(super) name: Sourced<String>,
+    pub(super) flavour: Sourced<String>,
     pub(super) default_size: Keyed<Sourced<RawSize>>,
     pub(super) overlay_options: Keyed<Vec<Sourced<String>>>,
 }
@@ -85,16 +92,25 @@ impl Merged {
             enable_fsverity: switch(flags.enable_fsverity, file.enable_fsverity, defaults::ENABLE_FSVERITY),
             set_immutable: switch(flags.set_immutable, file.set_immutable, defaults::SET_IMMUTABLE),
             mkfs_options: flags.mkfs_options.or(file.mkfs_options).unwrap_or_default(),
+            layer_content_caches: flags
+                .layer_content_caches
+                .or(file.layer_content_caches)
+                .unwrap_or_default(),
+            trust_layer_content_caches: switch(
+                flags.trust_layer_content_caches,
+                file.trust_layer_content_caches,
+                defaults::TRUST_LAYER_CONTENT_CACHES,
+            ),
             profiles,
         }
     }
 }
 
-/// Every profile of the file, and the one that always exists.
+/// Every profile of the file, and those that always exist.
 fn profiles(flags: &Fragment, file: &Fragment) -> Vec<MergedProfile> {
     let standard = Sourced::default(ProfileFragment::default());
     let mut named: BTreeMap<&str, &Sourced<ProfileFragment>> =
-        BTreeMap::from([(defaults::PROFILE, &standard)]);
+        defaults::PROFILES.iter().map(|(name, _)| (*name, &standard)).collect();
     named.extend(file.profiles.iter().map(|(name, profile)| (name.as_str(), profile)));
     named.into_iter().map(|(name, profile)| merge_profile(name, profile, flags, file)).collect()
 }
@@ -117,11 +133,18 @@ fn merge_profile(
         "overlay_options",
         Vec::new,
     );
+    let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
     MergedProfile {
+        flavour,
         name: Sourced { value: name.to_owned(), place: profile.place },
         default_size,
         overlay_options,
     }
+}
+
+fn default_flavour(profile: &str) -> String {
+    let standard = defaults::PROFILES.iter().find(|(name, _)| *name == profile);
+    standard.map_or(defaults::FLAVOUR, |(_, flavour)| *flavour).to_owned()
 }
 
 /// The first of flag, profile and top of the file that gives a value, with the key it stands under.
@@ -163,7 +186,7 @@ mod tests {
         let merged = Merged::of(Fragment::default(), Fragment::default());
         assert_eq!(merged.root.value, defaults::ROOT);
         assert!(merged.set_immutable.value);
-        assert_eq!(sizes(&merged), pairs(&[("nexuserofs", "0")]));
+        assert_eq!(sizes(&merged), pairs(&[("nexuserofs", "0"), ("nexuserofs-host", "0")]));
     }
 
     #[test]
@@ -178,12 +201,26 @@ mod tests {
     fn a_profile_beats_the_top_of_the_file_and_a_flag_beats_both() {
         let text = "default_size = '1GiB'\n[profiles.small]\ndefault_size = '64M'\n[profiles.plain]";
         let merged = Merged::of(Fragment::default(), file(text));
-        assert_eq!(sizes(&merged), pairs(&[("nexuserofs", "1GiB"), ("plain", "1GiB"), ("small", "64M")]));
+        let own = |merged: &Merged| sizes(merged).split_off(1);
+        assert_eq!(sizes(&merged)[0], ("nexuserofs".to_owned(), "1GiB".to_owned()));
+        assert_eq!(own(&merged), pairs(&[("nexuserofs-host", "1GiB"), ("plain", "1GiB"), ("small", "64M")]));
 
         let size = Sourced::flag(RawSize::Text("2GiB".to_owned()));
         let flags = Fragment { default_size: Some(size), ..Fragment::default() };
         let merged = Merged::of(flags, file(text));
-        assert_eq!(sizes(&merged), pairs(&[("nexuserofs", "2GiB"), ("plain", "2GiB"), ("small", "2GiB")]));
+        assert_eq!(own(&merged), pairs(&[("nexuserofs-host", "2GiB"), ("plain", "2GiB"), ("small", "2GiB")]));
+    }
+
+    #[test]
+    fn a_profile_has_the_flavour_that_it_says_or_that_its_name_has() {
+        let text =
+            "[profiles.nexuserofs]\nflavour = 'host'\n[profiles.docker]\nflavour = 'host'\n[profiles.kata]";
+        let merged = Merged::of(Fragment::default(), file(text));
+        let flavours = merged.profiles.iter().map(|profile| (&*profile.name.value, &*profile.flavour.value));
+        assert_eq!(
+            flavours.collect::<Vec<_>>(),
+            [("docker", "host"), ("kata", "template"), ("nexuserofs", "host"), ("nexuserofs-host", "host")]
+        );
     }
 
     #[test]

@@ -33,6 +33,14 @@ pub enum UnusablePath {
     /// Something that cannot be a directory stands in the way.
     #[error("{path} is not a directory; name another place or move it away", path = .0.display())]
     NotADirectory(PathBuf),
+    /// Nothing is there, or it cannot be looked at.
+    #[error("cannot use {path}: {source}; make the directory, or leave it out", path = path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// No right to write there.
     #[error("cannot write to {path}: {source}; run as root, or name a directory on a writable file system", path = path.display())]
     NotWritable {
@@ -102,6 +110,16 @@ pub(super) fn listening_socket(text: &str) -> Result<PathBuf, UnusablePath> {
     }
     writable_directory(path.parent().unwrap_or(Path::new("/")))?;
     Ok(path)
+}
+
+/// A directory that exists and need not be writable.
+pub(super) fn directory(text: &str) -> Result<PathBuf, UnusablePath> {
+    let path = absolute(text)?;
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(_) => Err(UnusablePath::NotADirectory(path)),
+        Err(source) => Err(UnusablePath::Missing { path, source }),
+    }
 }
 
 /// A path of somebody's socket, which need not exist yet.
@@ -182,6 +200,18 @@ mod tests {
             let error = root(text.to_str().expect("UTF-8")).expect_err("unusable").to_string();
             assert!(error.starts_with(&format!("{} is not a directory", file.display())), "{error}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_only_read_must_exist() {
+        let parent = tempfile::tempdir().expect("temporary directory");
+        let check = |path: &Path| directory(path.to_str().expect("UTF-8"));
+        assert_eq!(check(parent.path()).expect("usable"), parent.path());
+        assert!(matches!(check(&parent.path().join("missing")), Err(UnusablePath::Missing { .. })));
+        let file = parent.path().join("file");
+        std::fs::write(&file, "").expect("file");
+        assert!(matches!(check(&file), Err(UnusablePath::NotADirectory(_))));
+        assert!(matches!(directory("relative"), Err(UnusablePath::NotAbsolute(_))));
     }
 
     #[test]

@@ -9,10 +9,40 @@ use super::size::WritableLayer;
 /// What snapshots of one profile look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// Who mounts the layers.
+    pub flavour: Flavour,
     /// Where writes go.
     pub writable_layer: WritableLayer,
     /// Options added to each overlay mount, in this order.
     pub overlay_options: Vec<OverlayOption>,
+}
+
+/// Who mounts the layers of an image, and so what a mount plan looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// containerd's mount manager or the runtime: each layer is an entry of the plan, and templates
+    /// join them. For containerd 2.2 or newer and for virtual machines.
+    #[default]
+    Template,
+    /// The daemon, once for the node: a plan is one plain mount. For everything that mounts for itself.
+    Host,
+}
+
+/// A text that names no flavour.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no flavour of mount plans; write \"template\" or \"host\"")]
+pub struct UnknownFlavour(String);
+
+impl FromStr for Flavour {
+    type Err = UnknownFlavour;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "template" => Ok(Self::Template),
+            "host" => Ok(Self::Host),
+            _ => Err(UnknownFlavour(text.to_owned())),
+        }
+    }
 }
 
 /// Name of a profile: the snapshotter's name in containerd's configuration.
@@ -24,7 +54,7 @@ const LONGEST: usize = 76;
 
 /// Names whose plans are defined but not built yet. A plan, once given out, never changes, so
 /// these must not start out with the plan of another profile.
-const RESERVED: [&str; 4] = ["nexuserofs-host", "nexuserofs-verity", "nexuserofs-merged", "nexuserofs-vm"];
+const RESERVED: [&str; 3] = ["nexuserofs-verity", "nexuserofs-merged", "nexuserofs-vm"];
 
 /// A text that cannot name a profile.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -92,7 +122,7 @@ mod tests {
 
     #[test]
     fn names_of_later_profiles_are_kept() {
-        let error = "nexuserofs-host".parse::<ProfileName>().expect_err("reserved");
-        assert_eq!(error, InvalidProfileName::Reserved("nexuserofs-host".to_owned()));
+        let error = "nexuserofs-verity".parse::<ProfileName>().expect_err("reserved");
+        assert_eq!(error, InvalidProfileName::Reserved("nexuserofs-verity".to_owned()));
     }
 }

@@ -23,7 +23,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// How layers are made and kept.
     pub layers: LayerSettings,
-    /// What is returned to each snapshotter name; `nexuserofs` is always among them.
+    /// What is returned to each snapshotter name; `nexuserofs` and `nexuserofs-host` are always among them.
     pub profiles: BTreeMap<ProfileName, Profile>,
 }
 
@@ -36,8 +36,8 @@ pub struct ContainerdSettings {
     pub namespace: String,
 }
 
-/// How layers are made and kept. All of these are accepted and have no effect yet; the log says so at
-/// each start.
+/// How layers are made and kept. Of those that are accepted and have no effect yet, the log speaks at each
+/// start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSettings {
     /// Whether layers are to be sealed with fs-verity (accepted, no effect yet).
@@ -46,6 +46,10 @@ pub struct LayerSettings {
     pub immutable: bool,
     /// Options for mkfs.erofs, for which it is to be the builder (accepted, no effect yet).
     pub mkfs_options: Vec<String>,
+    /// Directories with layer files that the operator keeps, in the order in which they are looked into.
+    pub caches: Vec<PathBuf>,
+    /// Whether a cached layer is taken without its blob having been fetched.
+    pub trust_caches: bool,
 }
 
 /// A text that is no containerd namespace.
@@ -69,6 +73,10 @@ pub(super) fn validate(merged: Merged) -> Result<Settings, Invalid> {
         fsverity: merged.enable_fsverity.value,
         immutable: merged.set_immutable.value,
         mkfs_options: check_each("mkfs_options", &merged.mkfs_options, |text| mkfs_option(text))?,
+        caches: check_each("layer_content_caches", &merged.layer_content_caches, |text| {
+            path::directory(text)
+        })?,
+        trust_caches: merged.trust_layer_content_caches.value,
     };
     let profiles = merged.profiles.iter().map(profile).collect::<Result<_, _>>()?;
     Ok(Settings {
@@ -88,6 +96,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
     Ok((
         check(&key, &merged.name, |text| text.parse())?,
         Profile {
+            flavour: check(&format!("{key}.flavour"), &merged.flavour, |text| text.parse())?,
             writable_layer: check(&size.key, &size.value, |size| size.try_into())?,
             overlay_options: check_each(&options.key, &options.value, |text| text.parse())?,
         },

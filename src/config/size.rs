@@ -17,12 +17,6 @@ pub enum WritableLayer {
 /// Block size in bytes of the writable file system; sizes are rounded up to it.
 const BLOCK: u64 = 4096;
 
-/// Smallest writable block in bytes: less leaves an ext4 with a journal no room for data.
-const SMALLEST: u64 = 16 << 20;
-
-/// Largest writable block in bytes: the largest file that an ext4 host can hold.
-const LARGEST: u64 = (16 << 40) - BLOCK;
-
 /// A text that is no size, or a size that no writable layer can have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidSize {
@@ -60,10 +54,16 @@ impl FromStr for WritableLayer {
 }
 
 impl WritableLayer {
+    /// Smallest writable block in bytes: less leaves an ext4 with a journal no room for data.
+    pub const SMALLEST: u64 = 16 << 20;
+
+    /// Largest writable block in bytes: the largest file that an ext4 host can hold.
+    pub const LARGEST: u64 = (16 << 40) - BLOCK;
+
     fn of_bytes(bytes: u64) -> Result<Self, InvalidSize> {
         match NonZeroU64::new(bytes) {
             None => Ok(Self::Directory),
-            Some(_) if !(SMALLEST..=LARGEST).contains(&bytes) => Err(InvalidSize::Range(bytes)),
+            Some(_) if !(Self::SMALLEST..=Self::LARGEST).contains(&bytes) => Err(InvalidSize::Range(bytes)),
             Some(size) => Ok(Self::Block(NonZeroU64::new(bytes.next_multiple_of(BLOCK)).unwrap_or(size))),
         }
     }

@@ -7,14 +7,19 @@
 //! 1. a blob that gave a layer before, in any namespace, is that layer;
 //! 2. a blob that should give a layer which exists (the diff-id label says so) is decompressed and
 //!    its digests compared, and no file is written;
-//! 3. everything else goes through one [`pass`] that checks, converts and stores it.
+//! 3. a layer that one of the operator's caches has is compared with what the blob gives, and its file is
+//!    taken if the two are the same;
+//! 4. everything else goes through one [`pass`] that checks, converts and stores it.
 
+mod cached;
 mod chunk;
 pub mod compare;
 mod content;
 mod error;
 mod media;
+pub mod offline;
 mod pass;
+mod tap;
 mod turns;
 mod work;
 
@@ -32,6 +37,7 @@ pub use pass::BadContent;
 
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
+use crate::layer::cache::LayerCache;
 use crate::snapshot::{Claim, Snapshotter};
 use content::Blob;
 use pass::Cancel;
@@ -76,6 +82,7 @@ pub struct Applied {
 pub struct Differ {
     snapshots: Snapshotter,
     content: ContentStore,
+    caches: Arc<[LayerCache]>,
     turns: Arc<Turns<Piece>>,
     budget: Arc<Semaphore>,
 }
@@ -113,7 +120,14 @@ impl Differ {
     /// `passes` layers are unpacked at the same time; each uses up to three threads.
     #[must_use]
     pub fn new(snapshots: Snapshotter, content: ContentStore, passes: usize) -> Self {
-        Self { snapshots, content, turns: Arc::default(), budget: Arc::new(Semaphore::new(passes.max(1))) }
+        let budget = Arc::new(Semaphore::new(passes.max(1)));
+        Self { snapshots, content, caches: Arc::default(), turns: Arc::default(), budget }
+    }
+
+    /// The same differ with caches, which it looks into in this order before it builds a layer.
+    #[must_use]
+    pub fn with_caches(self, caches: impl IntoIterator<Item = LayerCache>) -> Self {
+        Self { caches: caches.into_iter().collect(), ..self }
     }
 
     /// Refuses mounts of another snapshotter, without looking at anything else.
@@ -158,6 +172,17 @@ impl Differ {
             let shared;
             (work, shared) = blocking(move || work.share_announced(blob)).await?;
             if let Some(applied) = shared {
+                return Ok(applied);
+            }
+        }
+        let caches = Arc::clone(&self.caches);
+        let cached;
+        (work, cached) = blocking(move || Ok(work.find_cached(&caches))).await?;
+        if let Some(entry) = cached {
+            let blob = self.open(&namespace, &work.descriptor, &mut end).await?;
+            let taken;
+            (work, taken) = blocking(move || work.take_cached(&entry, blob)).await?;
+            if let Some(applied) = taken {
                 return Ok(applied);
             }
         }

@@ -1,11 +1,11 @@
 //! One pass over a layer blob: read → inflate → { digests ; consumer }.
 //!
-//! Three threads share the work, so that a layer takes about as long as its slowest step, which is
+//! Four threads share the work, so that a layer takes about as long as its slowest step, which is
 //! to inflate it. Nothing is read twice and nothing is spooled:
 //!
 //! ```text
-//! source → tap ──→ inflate ──→ consumer (tar reader, on the calling thread)
-//!           └────────┴──────→ digests (blob and tar)
+//! source ──→ tap ──→ inflate ──→ consumer (tar reader, on the calling thread)
+//!             └────────┴──────→ digests (blob and tar)
 //! ```
 //!
 //! Memory is bounded by the channels: [`DEPTH`] chunks each.
@@ -21,10 +21,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::chunk::{Chunk, Pool};
 use super::media::{self, Compression, Declared};
+use super::tap::{self, Tap};
 use crate::image::digest::Digest;
 
 /// Chunks that may wait between two threads.
 const DEPTH: usize = 16;
+
+/// Chunks of the blob that are read before the decoder asks for them.
+const READ_AHEAD: usize = 4;
 
 /// Largest window of a zstd frame, as a power of two: 128 MiB, what `zstd -d` accepts by default.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
@@ -109,10 +113,12 @@ pub(super) fn run<T, E>(
 ) -> Pass<T, E> {
     let (digests, to_digest) = sync_channel(DEPTH);
     let (chunks, to_consume) = sync_channel(DEPTH);
+    let (read, to_decode) = sync_channel(READ_AHEAD);
     thread::scope(|scope| {
+        let reader = scope.spawn(move || tap::read_ahead(source, cancel, &read));
         let digester = scope.spawn(move || digest(&to_digest));
         let decoder = scope.spawn(move || {
-            let mut tap = Tap::new(source, digests, cancel.clone());
+            let mut tap = Tap::new(to_decode, digests, cancel.clone());
             let decoded = decode(&mut tap, declared, &chunks);
             if decoded.is_err() {
                 // The consumer must not take the end of what arrived for the end of the archive.
@@ -125,13 +131,15 @@ pub(super) fn run<T, E>(
         let consumed = consume(&mut stream).inspect(|_| stream.drain());
         drop(stream);
         let decoded = decoder.join().unwrap_or(Err(Failure::Panicked("inflate")));
+        let unread = reader.join().is_err();
         let measured = digester.join();
-        let failed = measured.is_err();
+        let undigested = measured.is_err();
         let (blob, tar) = measured.unwrap_or_else(|_| (measure(Sha256::new(), 0), measure(Sha256::new(), 0)));
         let result = match (decoded, consumed) {
+            _ if unread => Err(Failure::Panicked("read")),
             (Err(failure), _) => Err(failure.widen()),
             (Ok(()), Err(error)) => Err(Failure::Consume(error)),
-            (Ok(()), Ok(_)) if failed => Err(Failure::Panicked("digest")),
+            (Ok(()), Ok(_)) if undigested => Err(Failure::Panicked("digest")),
             (Ok(()), Ok(value)) => Ok(value),
         };
         Pass { result, blob, tar }
@@ -185,7 +193,7 @@ impl Read for TarStream {
 }
 
 /// A chunk on its way to the digests.
-enum ToDigest {
+pub(super) enum ToDigest {
     Blob(Arc<Chunk>),
     Tar(Arc<Chunk>),
     /// Both at once: the blob is a plain tar.
@@ -222,7 +230,7 @@ fn measure(hash: Sha256, bytes: u64) -> Measured {
 }
 
 /// Why decoding ended early: what the consumer cannot cause.
-type DecodeFailure = Failure<Infallible>;
+pub(super) type DecodeFailure = Failure<Infallible>;
 
 impl DecodeFailure {
     fn widen<E>(self) -> Failure<E> {
@@ -238,7 +246,7 @@ impl DecodeFailure {
 
 type Chunks = SyncSender<Result<Arc<Chunk>, UpstreamFailed>>;
 
-fn decode(tap: &mut Tap<'_>, declared: Declared, chunks: &Chunks) -> Result<(), DecodeFailure> {
+fn decode(tap: &mut Tap, declared: Declared, chunks: &Chunks) -> Result<(), DecodeFailure> {
     let found = media::sniffed(tap.fill_buf().map_err(Failure::Source)?);
     let compression = match declared {
         Declared::Unclear => found,
@@ -247,7 +255,7 @@ fn decode(tap: &mut Tap<'_>, declared: Declared, chunks: &Chunks) -> Result<(), 
         Declared::As(compression) if tap.is_empty() => compression,
         Declared::As(declared) => return Err(Failure::Content(BadContent::Mislabelled { declared, found })),
     };
-    tap.plain = compression == Compression::None;
+    tap.set_plain(compression == Compression::None);
     let pumped = match compression {
         Compression::None => return forward(tap, chunks).map_err(Failure::Source),
         Compression::Gzip => pump(&mut flate2::bufread::MultiGzDecoder::new(&mut *tap), chunks),
@@ -255,12 +263,12 @@ fn decode(tap: &mut Tap<'_>, declared: Declared, chunks: &Chunks) -> Result<(), 
             .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| decoder))
             .and_then(|mut decoder| pump(&mut decoder, chunks)),
     };
-    let offset = tap.consumed;
+    let offset = tap.consumed();
     pumped.map_err(|source| Failure::Content(BadContent::Decode { compression, offset, source }))
 }
 
 /// Hands a plain tar on without a copy, until it ends or the consumer has gone.
-fn forward(tap: &mut Tap<'_>, chunks: &Chunks) -> io::Result<()> {
+fn forward(tap: &mut Tap, chunks: &Chunks) -> io::Result<()> {
     while !tap.fill_buf()?.is_empty() {
         let Some(chunk) = tap.take_chunk() else { break };
         if chunks.send(Ok(chunk)).is_err() {
@@ -272,11 +280,11 @@ fn forward(tap: &mut Tap<'_>, chunks: &Chunks) -> io::Result<()> {
 
 /// Decompresses into chunks until the stream ends or the consumer has gone. A small blob can give a
 /// vast tar, so cancelling is looked for at each chunk of either.
-fn pump<'a>(decoder: &mut impl Decoder<'a>, chunks: &Chunks) -> io::Result<()> {
+fn pump(decoder: &mut impl Decoder, chunks: &Chunks) -> io::Result<()> {
     let pool = Arc::new(Pool::default());
     while let Some(chunk) = pool.fill(decoder)? {
         let tap = decoder.tap();
-        if tap.cancel.is_cancelled() {
+        if tap.is_cancelled() {
             return Err(tap.fail(Failure::Cancelled));
         }
         tap.digest(ToDigest::Tar(Arc::clone(&chunk)));
@@ -288,140 +296,19 @@ fn pump<'a>(decoder: &mut impl Decoder<'a>, chunks: &Chunks) -> io::Result<()> {
 }
 
 /// A decompressor that reads from a [`Tap`].
-trait Decoder<'a>: Read {
-    fn tap(&mut self) -> &mut Tap<'a>;
+trait Decoder: Read {
+    fn tap(&mut self) -> &mut Tap;
 }
 
-impl<'a> Decoder<'a> for flate2::bufread::MultiGzDecoder<&mut Tap<'a>> {
-    fn tap(&mut self) -> &mut Tap<'a> {
+impl Decoder for flate2::bufread::MultiGzDecoder<&mut Tap> {
+    fn tap(&mut self) -> &mut Tap {
         self.get_mut()
     }
 }
 
-impl<'a> Decoder<'a> for zstd::stream::read::Decoder<'_, &mut Tap<'a>> {
-    fn tap(&mut self) -> &mut Tap<'a> {
+impl Decoder for zstd::stream::read::Decoder<'_, &mut Tap> {
+    fn tap(&mut self) -> &mut Tap {
         self.get_mut()
-    }
-}
-
-/// The blob's bytes on their way to the decoder, seen by the digests.
-struct Tap<'a> {
-    source: &'a mut (dyn Read + Send),
-    pool: Arc<Pool>,
-    digests: SyncSender<ToDigest>,
-    cancel: Cancel,
-    current: Option<Arc<Chunk>>,
-    offset: usize,
-    /// Bytes that the decoder took.
-    consumed: u64,
-    /// The blob is a tar itself: one digest serves both streams.
-    plain: bool,
-    /// The current chunk has not been given to the digests yet.
-    undigested: bool,
-    /// What ended the source early; kept, since a decoder reports it as an error of its own.
-    failure: Option<DecodeFailure>,
-}
-
-impl<'a> Tap<'a> {
-    fn new(source: &'a mut (dyn Read + Send), digests: SyncSender<ToDigest>, cancel: Cancel) -> Self {
-        let pool = Arc::new(Pool::default());
-        Self {
-            source,
-            pool,
-            digests,
-            cancel,
-            current: None,
-            offset: 0,
-            consumed: 0,
-            plain: false,
-            undigested: false,
-            failure: None,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.current.is_none()
-    }
-
-    fn digest(&self, chunk: ToDigest) {
-        // The digest thread ends only when this sender does; were it gone, joining it tells.
-        let _ = self.digests.send(chunk);
-    }
-
-    /// Gives the current chunk away whole.
-    fn take_chunk(&mut self) -> Option<Arc<Chunk>> {
-        self.hand_over();
-        let chunk = self.current.take()?;
-        self.consumed += chunk.len() as u64;
-        Some(chunk)
-    }
-
-    /// Shows the current chunk to the digests. This waits until the chunk is done with, because
-    /// only the first chunk of a blob tells whether it is a plain tar.
-    fn hand_over(&mut self) {
-        if std::mem::take(&mut self.undigested)
-            && let Some(chunk) = &self.current
-        {
-            let chunk = Arc::clone(chunk);
-            self.digest(if self.plain { ToDigest::Both(chunk) } else { ToDigest::Blob(chunk) });
-        }
-    }
-
-    /// Lets the digests see the rest of the blob and says how decoding ended. Where the consumer
-    /// had enough or refused, only the blob is read on; its digest then tells whether it is damaged.
-    fn finish(mut self, decoded: Result<(), DecodeFailure>) -> Result<(), DecodeFailure> {
-        while self.failure.is_none() && matches!(self.fill_buf(), Ok(bytes) if !bytes.is_empty()) {
-            self.take_chunk();
-        }
-        match self.failure.take() {
-            Some(failure) => Err(failure),
-            None => decoded,
-        }
-    }
-
-    /// The next chunk of the blob. A source may also end early because the pass was cancelled, so
-    /// that is looked for after it was read.
-    fn next_chunk(&mut self) -> Result<Option<Arc<Chunk>>, DecodeFailure> {
-        let chunk = self.pool.fill(self.source);
-        if self.cancel.is_cancelled() { Err(Failure::Cancelled) } else { chunk.map_err(Failure::Source) }
-    }
-
-    /// Notes what ends the blob early. What it returns is for a decoder, which cannot carry more.
-    fn fail(&mut self, failure: DecodeFailure) -> io::Error {
-        self.failure = Some(failure);
-        io::Error::other("the blob cannot be read on")
-    }
-}
-
-impl BufRead for Tap<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.failure.is_some() {
-            return Err(io::Error::other("the blob cannot be read on"));
-        }
-        if self.current.as_ref().is_none_or(|chunk| self.offset == chunk.len()) {
-            self.hand_over();
-            self.offset = 0;
-            self.current = None;
-            match self.next_chunk() {
-                Ok(chunk) => self.current = chunk,
-                Err(failure) => return Err(self.fail(failure)),
-            }
-            self.undigested = self.current.is_some();
-        }
-        Ok(self.current.as_ref().map_or(&[], |chunk| &chunk[self.offset..]))
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.offset += amount;
-        self.consumed += amount as u64;
-    }
-}
-
-impl Read for Tap<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.fill_buf()?.read(buffer)?;
-        self.consume(read);
-        Ok(read)
     }
 }
 

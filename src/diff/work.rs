@@ -90,17 +90,21 @@ impl Work {
         Ok((self, applied))
     }
 
-    fn ensure_wanted(&self) -> Result<(), Error> {
+    pub(super) fn ensure_wanted(&self) -> Result<(), Error> {
         if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    fn pass<T, E>(&self, mut blob: Blob, consume: impl FnOnce(&mut TarStream) -> Result<T, E>) -> Pass<T, E> {
+    pub(super) fn pass<T, E>(
+        &self,
+        mut blob: Blob,
+        consume: impl FnOnce(&mut TarStream) -> Result<T, E>,
+    ) -> Pass<T, E> {
         pass::run(&mut *blob.bytes, self.declared, &self.cancel, consume)
     }
 
     /// The result of a pass over a blob that is what its descriptor says. A wrong digest is the
     /// reason to give even where the content was refused too: a damaged blob explains the rest.
-    fn checked<T, E>(
+    pub(super) fn checked<T, E>(
         &self,
         pass: Pass<T, E>,
         refused: impl FnOnce(E) -> Error,
@@ -123,6 +127,6 @@ impl Work {
     }
 }
 
-fn applied(layer: &TarLayer) -> Applied {
+pub(super) fn applied(layer: &TarLayer) -> Applied {
     Applied { media_type: media::OCI_TAR.to_owned(), digest: layer.tar.diff_id, size: layer.tar.tar_bytes }
 }

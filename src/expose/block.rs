@@ -2,16 +2,17 @@
 //!
 //! mkfs.ext4 runs once for a size and root directory. What it wrote, a few dozen blocks of
 //! metadata, is kept in memory, and a new writable block is a sparse file with those blocks and a
-//! UUID of its own.
+//! UUID and owners of its own.
 //!
 //! What was written to one is read through a mount of our own (`mounted`).
 //!
 //! The file system has no backup superblock and keeps its checksum seed apart from its UUID
-//! (`metadata_csum_seed`), so a new UUID changes one block only. Its feature set is written out
+//! (`metadata_csum_seed`), so a new UUID changes one block only, and owners one more. Its feature set is written out
 //! here, since a guest's kernel may be older than the host's e2fsprogs: Linux 4.4 mounts it.
 
 mod ext4;
 mod mounted;
+mod owners;
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -25,7 +26,8 @@ use rustix::fs::{SeekFrom, seek};
 
 pub use mounted::{Holder, MountedBlock, is_held};
 
-use super::overlay;
+use super::overlay::{self, Owner};
+use crate::config::WritableLayer;
 use crate::error::{Classify, Kind, io_kind};
 use crate::layer::RootAttributes;
 use crate::store;
@@ -37,9 +39,9 @@ const BLOCK_SIZE: u64 = 4096;
 /// Mode of a writable block's file: only root reads what a container wrote.
 const FILE_MODE: u32 = 0o600;
 
-/// Templates kept in memory; each is some hundred KiB. Nodes use one or two sizes, and few images
-/// have a root directory of their own kind.
-const MAX_TEMPLATES: usize = 16;
+/// Templates kept in memory; each is some hundred KiB. Nodes use few sizes ([`rounded_size`] sees to
+/// that), and few images have a root directory of their own kind.
+const MAX_TEMPLATES: usize = 32;
 
 const FEATURES: &str = "none,has_journal,ext_attr,dir_index,sparse_super2,filetype,extent,64bit,flex_bg,\
                         large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed";
@@ -105,7 +107,7 @@ impl Classify for Error {
     }
 }
 
-/// What a template is made for.
+/// What a template is made for. The root directory's owner is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
     size: u64,
@@ -116,6 +118,8 @@ struct Shape {
 #[derive(Debug)]
 struct Template {
     runs: Vec<(u64, Vec<u8>)>,
+    /// The inodes of `upper` and `work`.
+    directories: [owners::Place; 2],
 }
 
 impl BlockTemplates {
@@ -126,23 +130,32 @@ impl BlockTemplates {
     }
 
     /// Creates the writable block `path` of `size` bytes, rounded up to 4096, with the directories
-    /// `upper`, which has the attributes `root`, and `work`. mkfs.ext4 needs `scratch`, an existing
-    /// directory on a file system with extended attributes.
+    /// `upper`, which has the attributes `root`, and `work`, which belongs to `owner`. mkfs.ext4 needs
+    /// `scratch`, an existing directory on a file system with extended attributes.
     ///
     /// Nothing is synchronised: what a container writes need not outlive the machine.
     ///
     /// # Errors
     /// [`Error::File`] where `path` exists or cannot be written, and what formatting reports the
     /// first time that a size is used.
-    pub fn create(&self, path: &Path, size: u64, root: &RootAttributes, scratch: &Path) -> Result<(), Error> {
+    pub fn create(
+        &self,
+        path: &Path,
+        size: u64,
+        root: &RootAttributes,
+        owner: Owner,
+        scratch: &Path,
+    ) -> Result<(), Error> {
         let size = size.next_multiple_of(BLOCK_SIZE);
+        let upper = Owner { uid: root.uid, gid: root.gid };
+        let root = RootAttributes { uid: 0, gid: 0, ..root.clone() };
         let slot = self.slot(Shape { size, root: root.clone() });
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let template = match slot.take() {
             Some(template) => slot.insert(template),
-            None => slot.insert(Template::format(size, root, scratch)?),
+            None => slot.insert(Template::format(size, &root, scratch)?),
         };
-        Ok(template.write(path, size).map_err(store::Error::io("write", path))?)
+        Ok(template.write(path, size, [upper, owner]).map_err(store::Error::io("write", path))?)
     }
 
     /// The place of a template; held locked while it is made, so that mkfs.ext4 runs once.
@@ -177,32 +190,51 @@ impl Template {
         let (content, image) = (directory.join("content"), directory.join("image"));
         fs::create_dir_all(&content).map_err(store::Error::io("create", &content))?;
         overlay::create_upper(&content.join("upper"), &without_oversized(root))?;
-        overlay::create_work(&content.join("work"))?;
+        overlay::create_work(&content.join("work"), Owner::ROOT)?;
         let file = File::create_new(&image).map_err(store::Error::io("create", &image))?;
         file.set_len(size).map_err(store::Error::io("set the size of", &image))?;
         make_file_system(&content, &image, size)?;
         let runs = written_runs(&file, size).map_err(store::Error::io("read", &image))?;
+        let directories = owners::find(&file, ["upper", "work"]).map_err(store::Error::io("read", &image))?;
         match runs.first() {
-            Some((0, first)) if first.len() >= ext4::SUPERBLOCK_END => Ok(Self { runs }),
+            Some((0, first)) if first.len() >= ext4::SUPERBLOCK_END => Ok(Self { runs, directories }),
             _ => Err(Error::NoSuperblock { size }),
         }
     }
 
-    fn write(&self, path: &Path, size: u64) -> io::Result<()> {
+    /// Writes a file system whose `upper` and `work` have these owners.
+    fn write(&self, path: &Path, size: u64, owners: [Owner; 2]) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
         file.set_len(size)?;
         for (offset, bytes) in &self.runs {
-            match *offset {
-                0 => {
-                    let mut first = bytes.clone();
-                    ext4::set_uuid(&mut first, Unique::new()?);
-                    file.write_all_at(&first, 0)?;
-                }
-                offset => file.write_all_at(bytes, offset)?,
-            }
+            let own = self.own(*offset, bytes, owners)?;
+            file.write_all_at(own.as_deref().unwrap_or(bytes), *offset)?;
         }
         Ok(())
     }
+
+    /// A run with what is different in each file system. None if nothing is.
+    fn own(&self, offset: u64, bytes: &[u8], owners: [Owner; 2]) -> io::Result<Option<Vec<u8>>> {
+        let mut own = None;
+        if offset == 0 {
+            ext4::set_uuid(own.get_or_insert_with(|| bytes.to_vec()), Unique::new()?);
+        }
+        for (place, owner) in self.directories.iter().zip(owners).filter(|(_, owner)| *owner != Owner::ROOT) {
+            let within = place.offset.checked_sub(offset).and_then(|start| usize::try_from(start).ok());
+            let Some(start) = within.filter(|start| *start < bytes.len()) else { continue };
+            let own = own.get_or_insert_with(|| bytes.to_vec());
+            owners::give(own.get_mut(start..).unwrap_or_default(), *place, owner);
+        }
+        Ok(own)
+    }
+}
+
+/// The size in bytes of the writable block for who asks for `size`: up to a thirty-second part more.
+/// Clients ask for any size, and each needs a template of its own.
+#[must_use]
+pub fn rounded_size(size: u64) -> u64 {
+    let step = (size.next_power_of_two() / 64).max(1 << 20);
+    size.next_multiple_of(step).min(WritableLayer::LARGEST)
 }
 
 /// Whether the writable block `path` was ever mounted writable, by this host or by a guest.

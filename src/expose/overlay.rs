@@ -18,6 +18,20 @@ const WORK_MODE: u32 = 0o711;
 const REFUSALS: [Errno; 6] =
     [Errno::OPNOTSUPP, Errno::NOSPC, Errno::TOOBIG, Errno::RANGE, Errno::PERM, Errno::INVAL];
 
+/// Who owns a directory, as identifiers on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// The host's root.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
+
 /// Creates an upper directory, whose attributes overlay shows as those of `/`.
 ///
 /// An extended attribute that the file system refuses is left out, with a warning in the log: an
@@ -28,10 +42,7 @@ const REFUSALS: [Errno; 6] =
 pub fn create_upper(path: &Path, root: &RootAttributes) -> Result<(), Error> {
     create(path, 0o700)?;
     let directory = File::open(path).map_err(Error::io("open", path))?;
-    let made = directory.metadata().map_err(Error::io("look at", path))?;
-    if (made.uid(), made.gid()) != (root.uid, root.gid) {
-        fchown(&directory, Some(root.uid), Some(root.gid)).map_err(Error::io("change the owner of", path))?;
-    }
+    give_to(&directory, path, Owner { uid: root.uid, gid: root.gid })?;
     for (name, value) in &root.xattrs {
         set_xattr(&directory, path, name, value)?;
     }
@@ -43,9 +54,19 @@ pub fn create_upper(path: &Path, root: &RootAttributes) -> Result<(), Error> {
 /// Creates a work directory.
 ///
 /// # Errors
-/// If `path` exists or cannot be written.
-pub fn create_work(path: &Path) -> Result<(), Error> {
-    create(path, WORK_MODE)
+/// If `path` exists, cannot be written, or cannot be given to this owner.
+pub fn create_work(path: &Path, owner: Owner) -> Result<(), Error> {
+    create(path, WORK_MODE)?;
+    give_to(&File::open(path).map_err(Error::io("open", path))?, path, owner)
+}
+
+/// Changes an owner only if it is another one, which a daemon without privileges could not.
+fn give_to(directory: &File, path: &Path, owner: Owner) -> Result<(), Error> {
+    let made = directory.metadata().map_err(Error::io("look at", path))?;
+    if (made.uid(), made.gid()) == (owner.uid, owner.gid) {
+        return Ok(());
+    }
+    fchown(directory, Some(owner.uid), Some(owner.gid)).map_err(Error::io("change the owner of", path))
 }
 
 /// Creates a directory with exactly this mode, whatever the umask.

@@ -1,16 +1,20 @@
 //! Mount plans: what containerd mounts for a snapshot.
 //!
 //! A plan depends only on what was recorded when the snapshot was made, so that it stays the same
-//! whatever the daemon's settings become. It holds templates of containerd's mount manager
-//! (`core/mount/manager` in containerd): an entry whose type starts with `format/` has
-//! `{{ mount 0 }}` replaced by where entry 0 was mounted, and `{{ overlay 0 2 }}` by where entries 0
-//! to 2 were, joined by colons.
+//! whatever the daemon's settings become.
+//!
+//! In the template flavour it holds templates of containerd's mount manager (`core/mount/manager` in
+//! containerd): an entry whose type starts with `format/` has `{{ mount 0 }}` replaced by where entry
+//! 0 was mounted, and `{{ overlay 0 2 }}` by where entries 0 to 2 were, joined by colons. In the host
+//! flavour it is one plain mount over what the daemon mounted.
 //!
 //! Entries are in the order of mounting. Layers stand newest first, which is the order of overlay's
 //! `lowerdir`.
 
 use serde::{Deserialize, Serialize};
 
+use super::host::MountName;
+use super::idmap::IdMapping;
 use super::mount::Mount;
 use crate::layer::LayerKey;
 use crate::layer::shelf::IMAGE_NAME;
@@ -22,12 +26,24 @@ pub const WORK_NAME: &str = "work";
 /// File system in a file that receives what is written. Virtual machine runtimes recognise it by this name.
 pub const BLOCK_NAME: &str = "rwlayer.img";
 
+/// Directory on which the daemon mounts such a file where containerd does not.
+pub const BLOCK_MOUNT_NAME: &str = "rw";
+/// Overlay's upper directory in it.
+pub const BLOCK_UPPER_NAME: &str = "rw/upper";
+/// Directory beside the mounted layers in which there is never anything.
+pub const EMPTY_NAME: &str = "empty";
+
 /// How the layers are handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flavour {
-    /// One EROFS entry for each layer, and templates that join them.
+    /// One EROFS entry for each layer, and templates that join them: containerd or a runtime mounts them.
     Template,
+    /// Paths of layers that the daemon mounted.
+    Host {
+        /// The names that the layers are mounted under, one for each and in their order.
+        names: Vec<MountName>,
+    },
 }
 
 /// What lies under a snapshot.
@@ -39,6 +55,9 @@ pub struct Lower {
     pub layers: Vec<LayerKey>,
     /// Options that the operator adds to overlay mounts.
     pub overlay_options: Vec<String>,
+    /// The user namespace that the layers' owners are shifted into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<IdMapping>,
 }
 
 /// What receives the changes of an active snapshot.
@@ -51,6 +70,8 @@ pub enum Writable {
     Directory,
     /// An ext4 file with `upper/` and `work/` in it.
     Block,
+    /// Nothing: the snapshot had its layer when it was made, and only waits for its commit.
+    Staged,
 }
 
 /// Where the files of a plan lie.
@@ -60,64 +81,149 @@ pub struct Places<'a> {
     pub snapshot: &'a str,
     /// The directory of all layers.
     pub layers: &'a str,
+    /// The directory in which the daemon mounts layers.
+    pub mounts: &'a str,
 }
 
 /// The plan of a view.
 #[must_use]
 pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
-    let mut mounts = layer_mounts(lower, places);
-    match mounts.len() {
-        0 => mounts.push(bind(&places.own(UPPER_NAME), "ro")),
+    let stack = match (lower.layers.as_slice(), &lower.mapping) {
+        ([], _) => return vec![bind("bind", places.own(UPPER_NAME), "ro")],
         // The mount manager fails on a plan that it mounts to the end and that has a template, so a
         // single layer goes without an overlay.
-        1 => {}
-        _ => {
-            let mut options = vec![lowerdir(0, lower.layers.len())];
-            options.extend(lower.overlay_options.iter().filter(|option| !needs_upper(option)).cloned());
-            mounts.push(overlay(options));
-        }
-    }
-    mounts
+        ([layer], None) => return vec![single(lower, layer, places)],
+        ([_], Some(_)) => lone_stack(lower, places),
+        _ => stack(lower, 0, places),
+    };
+    let kept = lower.overlay_options.iter().filter(|option| !needs_upper(option));
+    let Stack { mut entries, lowerdir } = stack;
+    entries.push(overlay(lower, Vec::new(), lowerdir, kept));
+    entries
 }
 
 /// The plan of an active snapshot.
 #[must_use]
 pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Mount> {
-    match (writable, lower.layers.is_empty()) {
-        (Writable::Extraction, true) => vec![Mount {
-            // Never mounted. A differ that is not ours sees a single overlay, writes into its upper
-            // directory and converts whiteouts; with a bind it would execute them on an empty
-            // directory, and they would be lost in silence.
-            fstype: "overlay".to_owned(),
-            source: "overlay".to_owned(),
-            target: String::new(),
-            options: vec![format!("upperdir={}", places.own(UPPER_NAME))],
-        }],
-        (Writable::Directory, true) => vec![bind(&places.own(UPPER_NAME), "rw")],
-        (Writable::Block, true) => {
-            let mut bind = bind("{{ mount 0 }}/upper", "rw");
-            bind.fstype = "format/bind".to_owned();
-            vec![block(places), bind]
-        }
-        (Writable::Extraction | Writable::Directory, false) => {
-            let upper = (places.own(WORK_NAME), places.own(UPPER_NAME));
-            let mut mounts = layer_mounts(lower, places);
-            mounts.push(writable_overlay(lower, 0, upper));
-            mounts
-        }
-        (Writable::Block, false) => {
-            let upper = ("{{ mount 0 }}/work".to_owned(), "{{ mount 0 }}/upper".to_owned());
-            let mut mounts = vec![block(places)];
-            mounts.extend(layer_mounts(lower, places));
-            mounts.push(writable_overlay(lower, 1, upper));
-            mounts
-        }
+    if writable == Writable::Staged {
+        return view(lower, places);
     }
+    let Upper { mut entries, work, upper } = upper(lower, writable, places);
+    if !lower.layers.is_empty() {
+        let stack = stack(lower, entries.len(), places);
+        entries.extend(stack.entries);
+        let own = vec![format!("workdir={work}"), format!("upperdir={upper}")];
+        entries.push(overlay(lower, own, stack.lowerdir, &lower.overlay_options));
+    } else if writable == Writable::Extraction {
+        // Never mounted. A differ that is not ours sees a single overlay, writes into its upper
+        // directory and converts whiteouts; with a bind it would execute them on an empty
+        // directory, and they would be lost in silence.
+        entries.push(mount("overlay", "overlay", vec![format!("upperdir={upper}")]));
+    } else {
+        let fstype = if entries.is_empty() { "bind" } else { "format/bind" };
+        entries.push(bind(fstype, upper, "rw"));
+    }
+    entries
+}
+
+/// The plan of an active snapshot that had its layer when it was made: containerd 2.4 and later see by a last
+/// entry that is read-only that there is nothing to unpack (`core/unpack`). Nobody mounts it.
+#[must_use]
+pub fn staged(layer: &LayerKey, places: Places<'_>) -> Vec<Mount> {
+    vec![layer_entry(layer, places)]
 }
 
 impl Places<'_> {
     fn own(&self, name: &str) -> String {
         format!("{}/{name}", self.snapshot)
+    }
+
+    fn mounted(&self, name: &str) -> String {
+        format!("{}/{name}", self.mounts)
+    }
+}
+
+/// Layers for an overlay to join.
+struct Stack {
+    /// What has to be mounted before.
+    entries: Vec<Mount>,
+    /// The value of the option `lowerdir`.
+    lowerdir: String,
+}
+
+/// All layers; their entries start at index `first` of the plan.
+fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
+    match &lower.flavour {
+        Flavour::Template => template_stack(first, &lower.layers, places),
+        Flavour::Host { names } => Stack {
+            entries: Vec::new(),
+            lowerdir: names.iter().map(|name| places.mounted(name.as_str())).collect::<Vec<_>>().join(":"),
+        },
+    }
+}
+
+/// A single layer for an overlay without an upper directory, of which the kernel asks two lower
+/// ones. An overlay it must be, since containerd shifts owners on no read-only bind and on no
+/// EROFS entry.
+fn lone_stack(lower: &Lower, places: Places<'_>) -> Stack {
+    match &lower.flavour {
+        // The layer on itself is the layer. An empty directory of ours would do too, but containerd
+        // wants lower directories to have a parent in common.
+        Flavour::Template => {
+            let twice: Vec<_> = lower.layers.iter().chain(&lower.layers).cloned().collect();
+            template_stack(0, &twice, places)
+        }
+        Flavour::Host { .. } => {
+            let mut stack = stack(lower, 0, places);
+            stack.lowerdir.push(':');
+            stack.lowerdir.push_str(&places.mounted(EMPTY_NAME));
+            stack
+        }
+    }
+}
+
+fn template_stack(first: usize, layers: &[LayerKey], places: Places<'_>) -> Stack {
+    let last = first + layers.len().saturating_sub(1);
+    Stack {
+        entries: layers.iter().map(|key| layer_entry(key, places)).collect(),
+        lowerdir: match layers.len() {
+            1 => format!("{{{{ mount {first} }}}}"),
+            _ => format!("{{{{ overlay {first} {last} }}}}"),
+        },
+    }
+}
+
+/// A single layer without an overlay.
+fn single(lower: &Lower, layer: &LayerKey, places: Places<'_>) -> Mount {
+    match &lower.flavour {
+        Flavour::Template => layer_entry(layer, places),
+        Flavour::Host { .. } => bind("bind", stack(lower, 0, places).lowerdir, "ro"),
+    }
+}
+
+/// What receives an overlay's changes.
+struct Upper {
+    /// What has to be mounted before.
+    entries: Vec<Mount>,
+    work: String,
+    upper: String,
+}
+
+fn upper(lower: &Lower, writable: Writable, places: Places<'_>) -> Upper {
+    let within = |directory: &str, entries| Upper {
+        entries,
+        work: format!("{directory}/work"),
+        upper: format!("{directory}/upper"),
+    };
+    match (writable, &lower.flavour) {
+        (Writable::Extraction | Writable::Directory | Writable::Staged, _) => {
+            Upper { entries: Vec::new(), work: places.own(WORK_NAME), upper: places.own(UPPER_NAME) }
+        }
+        (Writable::Block, Flavour::Host { .. }) => within(&places.own(BLOCK_MOUNT_NAME), Vec::new()),
+        (Writable::Block, Flavour::Template) => {
+            let block = mount("ext4", &places.own(BLOCK_NAME), strings(["rw", "loop"]));
+            within("{{ mount 0 }}", vec![block])
+        }
     }
 }
 
@@ -126,58 +232,35 @@ fn needs_upper(option: &str) -> bool {
     matches!(option, "volatile" | "index=on") || option.starts_with("fsync=")
 }
 
-fn layer_mounts(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
-    let Flavour::Template = lower.flavour;
-    let mount = |key: &LayerKey| Mount {
-        fstype: "erofs".to_owned(),
-        source: format!("{}/{key}/{IMAGE_NAME}", places.layers),
-        target: String::new(),
-        options: strings(["ro", "loop"]),
+/// An overlay with its upper directory's options first, then those of the layers and the operator's.
+fn overlay<'a>(
+    lower: &Lower,
+    mut options: Vec<String>,
+    lowerdir: String,
+    added: impl IntoIterator<Item = &'a String>,
+) -> Mount {
+    if let Some(IdMapping { uids, gids }) = &lower.mapping {
+        options.extend([format!("uidmap={uids}"), format!("gidmap={gids}")]);
+    }
+    options.push(format!("lowerdir={lowerdir}"));
+    options.extend(added.into_iter().cloned());
+    let fstype = match lower.flavour {
+        Flavour::Template => "format/overlay",
+        Flavour::Host { .. } => "overlay",
     };
-    lower.layers.iter().map(mount).collect()
+    mount(fstype, "overlay", options)
 }
 
-fn block(places: Places<'_>) -> Mount {
-    Mount {
-        fstype: "ext4".to_owned(),
-        source: places.own(BLOCK_NAME),
-        target: String::new(),
-        options: strings(["rw", "loop"]),
-    }
+fn layer_entry(key: &LayerKey, places: Places<'_>) -> Mount {
+    mount("erofs", &format!("{}/{key}/{IMAGE_NAME}", places.layers), strings(["ro", "loop"]))
 }
 
-fn bind(source: &str, access: &str) -> Mount {
-    Mount {
-        fstype: "bind".to_owned(),
-        source: source.to_owned(),
-        target: String::new(),
-        options: strings([access, "rbind"]),
-    }
+fn bind(fstype: &str, source: String, access: &str) -> Mount {
+    mount(fstype, &source, strings([access, "rbind"]))
 }
 
-/// An overlay over the layers, whose entries start at index `first` of the plan.
-fn writable_overlay(lower: &Lower, first: usize, (work, upper): (String, String)) -> Mount {
-    let mut options =
-        vec![format!("workdir={work}"), format!("upperdir={upper}"), lowerdir(first, lower.layers.len())];
-    options.extend(lower.overlay_options.iter().cloned());
-    overlay(options)
-}
-
-fn overlay(options: Vec<String>) -> Mount {
-    Mount {
-        fstype: "format/overlay".to_owned(),
-        source: "overlay".to_owned(),
-        target: String::new(),
-        options,
-    }
-}
-
-/// The template for `count` mounts from index `first` on; `count` is not 0.
-fn lowerdir(first: usize, count: usize) -> String {
-    match count {
-        1 => format!("lowerdir={{{{ mount {first} }}}}"),
-        _ => format!("lowerdir={{{{ overlay {first} {} }}}}", first + count.saturating_sub(1)),
-    }
+fn mount(fstype: &str, source: &str, options: Vec<String>) -> Mount {
+    Mount { fstype: fstype.to_owned(), source: source.to_owned(), target: String::new(), options }
 }
 
 fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Layers by content: one immutable EROFS file however many namespaces, profiles and snapshots use it.
 //!
 //! * [`build`]: the file of a layer, made while its tar streams by.
+//! * [`cache`]: directories of finished layers that the operator keeps.
 //! * [`written`]: the file of a layer, made of a directory that was written to.
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
@@ -11,6 +12,7 @@
 //! * [`shelf`]: the directories that hold the layers.
 
 pub mod build;
+pub mod cache;
 pub mod image_file;
 pub mod key;
 pub mod open;

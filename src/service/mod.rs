@@ -1,6 +1,7 @@
 //! The gRPC edge: requests in, domain calls, errors mapped to codes in one place.
 //!
 //! * [`snapshots`] and [`diff`]: containerd's services on top of [`crate::snapshot`] and [`crate::diff`].
+//! * [`cache_hits`]: Prepare answered from a layer cache; `release`: which containerd asks.
 //! * [`filter`]: containerd's filter grammar.
 //! * [`status`]: errors into gRPC codes.
 //! * `convert`: protobuf messages into domain values and back.
@@ -8,9 +9,11 @@
 //! * `trace`: one span for each call, and one line in the log at its end.
 //! * `task`: where the domain's work runs.
 
+pub mod cache_hits;
 mod convert;
 pub mod diff;
 pub mod filter;
+mod release;
 mod scope;
 pub mod snapshots;
 pub mod status;

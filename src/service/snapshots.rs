@@ -16,6 +16,7 @@ use nexuserofs_proto::containerd::services::snapshots::v1::{
 };
 use tonic::{Request, Response, Status};
 
+use super::cache_hits::{self, CacheHits};
 use super::filter::Filters;
 use super::scope::Scope;
 use super::status::Failure;
@@ -30,14 +31,16 @@ const LIST_BLOCK: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Service {
     snapshotter: Snapshotter,
+    /// Absent unless the operator trusts the layer caches.
+    hits: Option<CacheHits>,
 }
 
 impl Service {
     /// A server for `snapshotter`, ready for a router. It needs no namespace: containerd's keys are
-    /// unique on the whole host.
+    /// unique on the whole host. With `hits`, layers that a trusted cache has are not even fetched.
     #[must_use]
-    pub fn server(snapshotter: Snapshotter) -> SnapshotsServer<Self> {
-        SnapshotsServer::new(Self { snapshotter })
+    pub fn server(snapshotter: Snapshotter, hits: Option<CacheHits>) -> SnapshotsServer<Self> {
+        SnapshotsServer::new(Self { snapshotter, hits })
             .max_decoding_message_size(MAX_MESSAGE_SIZE)
             .max_encoding_message_size(MAX_MESSAGE_SIZE)
     }
@@ -66,10 +69,13 @@ impl Snapshots for Service {
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> Result<Response<PrepareSnapshotResponse>, Status> {
-        self.serve(request, |domain, request| {
-            let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request;
-            let mounts = domain.prepare(&snapshotter, &key, convert::parent(&parent), labels)?;
-            Ok(Response::new(PrepareSnapshotResponse { mounts: convert::mounts_to_wire(mounts) }))
+        let hit = match &self.hits {
+            Some(hits) => hits.find(request.get_ref(), request.extensions()).await,
+            None => None,
+        };
+        self.serve(request, |domain, request| match hit {
+            Some(hit) => hit.answer(domain, request),
+            None => cache_hits::prepare(domain, request),
         })
         .await
     }

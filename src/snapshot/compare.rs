@@ -10,6 +10,7 @@ use super::model::QUIESCED_LABEL;
 use super::record::{Record, SnapshotId, State};
 use super::{Error, Snapshotter};
 use crate::expose::block::{self, Holder, MountedBlock};
+use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::Writable;
 use crate::layer::{LayerKey, RootAttributes};
@@ -34,6 +35,8 @@ pub struct OpenUpper {
     pub directory: OwnedFd,
     /// The mount that it is in, if it is in a writable block. Has to live as long as the directory is used.
     pub block: Option<MountedBlock>,
+    /// The user namespace that the owners in it are shifted into.
+    pub mapping: Option<IdMapping>,
 }
 
 impl Snapshotter {
@@ -68,9 +71,11 @@ impl Snapshotter {
     /// is not there or cannot be mounted.
     pub fn open_written(&self, Written(record): &Written) -> Result<OpenUpper, Error> {
         let directories = &self.inner.ledger.directories;
-        match record.active()?.writable {
+        let active = record.active()?;
+        let mapping = active.lower.mapping.clone();
+        match active.writable {
             Writable::Extraction | Writable::Directory => {
-                Ok(OpenUpper { directory: directories.open_upper(record.id)?, block: None })
+                Ok(OpenUpper { directory: directories.open_upper(record.id)?, block: None, mapping })
             }
             Writable::Block => {
                 let path = directories.block(record.id);
@@ -80,8 +85,9 @@ impl Snapshotter {
                     true => return Err(Error::BlockHeld { key: record.key.clone() }),
                 };
                 let block = MountedBlock::open(&path, holder)?;
-                Ok(OpenUpper { directory: block.upper()?, block: Some(block) })
+                Ok(OpenUpper { directory: block.upper()?, block: Some(block), mapping })
             }
+            Writable::Staged => Err(Error::WrittenLost),
         }
     }
 

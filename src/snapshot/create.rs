@@ -6,17 +6,26 @@ use std::time::SystemTime;
 use super::directory::Content;
 use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
+use super::requested::{self, BLOCK_SIZES};
 use super::settings::Profile;
-use super::{Error, Labels, Snapshotter};
+use super::{Error, Labels, Snapshotter, host};
+use crate::config;
+use crate::expose::block;
+use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{Flavour, Lower, Writable};
 use crate::store;
 
 /// What a new snapshot is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Purpose {
-    View,
-    Active(Writable),
+    /// To be read.
+    View(Option<IdMapping>),
+    /// To have a layer extracted into it.
+    Extraction,
+    /// To be written to, in a directory or in a block of so many bytes.
+    Directory(Option<IdMapping>),
+    Block(u64, Option<IdMapping>),
 }
 
 impl Snapshotter {
@@ -25,11 +34,13 @@ impl Snapshotter {
     /// On a snapshot whose layer is still to be made of what was written, it waits for that.
     ///
     /// One to extract a layer into, as its label or its key says, gets a directory; otherwise the
-    /// profile says whether it writes to a block or to a directory.
+    /// profile says whether it writes to a block or to a directory. Labels may limit the size of a
+    /// block, and may say which user namespace it is for.
     ///
     /// # Errors
-    /// [`Error::UnknownProfile`], [`Error::AlreadyExists`], [`Error::ParentNotFound`],
-    /// [`Error::ParentNotCommitted`], [`Error::NotSealed`], or if the disk is full or fails.
+    /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
+    /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`], or if the disk is
+    /// full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
     pub fn prepare(
         &self,
         profile: &str,
@@ -37,12 +48,16 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let writable = match self.profile(profile)?.default_size {
-            _ if is_extraction(key, &labels) => Writable::Extraction,
-            0 => Writable::Directory,
-            _ => Writable::Block,
+        let purpose = match self.profile(profile)?.default_size {
+            // Its owners are those of the layer.
+            _ if is_extraction(key, &labels) => Purpose::Extraction,
+            0 => Purpose::Directory(requested::id_mapping(&labels)?),
+            default_size => {
+                let wanted = requested::max_size(&labels, &BLOCK_SIZES)?.map(block::rounded_size);
+                Purpose::Block(wanted.unwrap_or(default_size), requested::id_mapping(&labels)?)
+            }
         };
-        self.create(profile, key, parent, labels, Purpose::Active(writable))
+        self.create(profile, key, parent, labels, purpose)
     }
 
     /// Makes a read-only snapshot and returns its mounts.
@@ -56,7 +71,8 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        self.create(profile, key, parent, labels, Purpose::View)
+        let mapping = requested::id_mapping(&labels)?;
+        self.create(profile, key, parent, labels, Purpose::View(mapping))
     }
 
     fn create(
@@ -83,16 +99,15 @@ impl Snapshotter {
             parent: parent.map(str::to_owned),
             labels,
         };
-        let state = state(purpose, profile, &chain);
+        let (state, content) = self.beginning(purpose, profile, &chain)?;
         let record = Arc::new(Record::new(naming, state, SystemTime::now()));
-        let content = Content::without_block(&record.state, &chain.root)
-            .unwrap_or(Content::Block(profile.default_size, &chain.root));
         let mounts = self.plan(&record)?;
         // The directory comes first: a crash before the record leaves one that nothing names, which
         // the next start sweeps.
-        let directory = ledger.directories.build(&record, content, &self.inner.staging)?;
+        let directory = ledger.directories.build(&record, &content, &self.inner.staging)?;
         directory.publish(&ledger.directories.of(record.id))?;
-        self.record_new(record, &chain, parent)?;
+        self.record_new(Arc::clone(&record), &chain, parent)?;
+        self.attach_new(&record)?;
         Ok(mounts)
     }
 
@@ -107,15 +122,50 @@ impl Snapshotter {
         }
     }
 
+    /// The state of a new snapshot, and what lies in its directory.
+    fn beginning(
+        &self,
+        purpose: Purpose,
+        profile: &Profile,
+        chain: &Chain,
+    ) -> Result<(State, Content), Error> {
+        let flavour = match profile.flavour {
+            config::Flavour::Template => Flavour::Template,
+            config::Flavour::Host => {
+                Flavour::Host { names: self.inner.ledger.mounts.names_of(&chain.layers)? }
+            }
+        };
+        let (state, size) = state(purpose, profile, chain, flavour);
+        let content = match &state {
+            State::Active(active) if active.writable == Writable::Block => {
+                Some(Content::block(size, &active.lower, &chain.root))
+            }
+            state => Content::without_block(state, &chain.root),
+        };
+        Ok((state, content.unwrap_or(Content::Record)))
+    }
+
+    /// Mounts what the plan of a new snapshot names. If that fails, there is no such snapshot.
+    fn attach_new(&self, record: &Record) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        host::attach(ledger, record).or_else(|error| {
+            ledger.change(|_| Ok(vec![Change::RemoveSnapshot(record.id)]))?;
+            Err(error)
+        })
+    }
+
     /// Makes the record of a directory that is in place, if all still is as it was looked up.
     fn record_new(&self, record: Arc<Record>, chain: &Chain, parent: Option<&str>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let id = record.id;
         let result = ledger.change(|index| {
             index.check_free(&record.profile, &record.key)?;
-            // The parent may have been removed meanwhile, and even made anew on other layers.
+            // The parent may have been removed meanwhile, and even made anew on other layers, or on the
+            // same that are to be mounted under other names now.
             match index.below(&record.profile, parent)? {
-                Below::Chain(found) if found == *chain => Ok(vec![Change::AddSnapshot(record)]),
+                Below::Chain(found) if found == *chain && host::is_current(ledger, &record) => {
+                    Ok(vec![Change::AddSnapshot(record)])
+                }
                 _ => {
                     let parent = parent.unwrap_or_default().to_owned();
                     Err(Error::ParentNotFound { profile: record.profile.clone(), parent })
@@ -129,14 +179,19 @@ impl Snapshotter {
     }
 }
 
-fn state(purpose: Purpose, profile: &Profile, chain: &Chain) -> State {
-    let lower = Lower {
-        flavour: Flavour::Template,
+/// The state of a new snapshot, and the size of its block, if it has one.
+fn state(purpose: Purpose, profile: &Profile, chain: &Chain, flavour: Flavour) -> (State, u64) {
+    let lower = |mapping| Lower {
+        flavour,
         layers: chain.layers.clone(),
         overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
+        mapping,
     };
+    let active = |lower, writable| State::Active(Active { lower, writable, layer: None });
     match purpose {
-        Purpose::View => State::View(lower),
-        Purpose::Active(writable) => State::Active(Active { lower, writable, layer: None }),
+        Purpose::View(mapping) => (State::View(lower(mapping)), 0),
+        Purpose::Extraction => (active(lower(None), Writable::Extraction), 0),
+        Purpose::Directory(mapping) => (active(lower(mapping), Writable::Directory), 0),
+        Purpose::Block(size, mapping) => (active(lower(mapping), Writable::Block), size),
     }
 }

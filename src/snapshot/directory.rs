@@ -8,8 +8,11 @@ use rustix::fs::{Mode, OFlags};
 
 use super::record::{Active, Record, SnapshotId, State};
 use crate::expose::block::{self, BlockTemplates};
-use crate::expose::overlay;
-use crate::expose::plan::{BLOCK_NAME, UPPER_NAME, WORK_NAME, Writable};
+use crate::expose::host::mounting;
+use crate::expose::overlay::{self, Owner};
+use crate::expose::plan::{
+    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, UPPER_NAME, WORK_NAME, Writable,
+};
 use crate::layer::RootAttributes;
 use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
@@ -18,8 +21,9 @@ use crate::store::tree::{self, DiskUsage};
 
 const RECORD_NAME: &str = "snapshot.json";
 
-/// What an active snapshot has beyond its record; nothing of it is needed once it is committed.
-pub(super) const WRITABLE_NAMES: [&str; 3] = [UPPER_NAME, WORK_NAME, BLOCK_NAME];
+/// What an active snapshot has beyond its record; nothing of it is needed once it is committed. The
+/// mount point comes before what is mounted on it.
+pub(super) const WRITABLE_NAMES: [&str; 4] = [UPPER_NAME, WORK_NAME, BLOCK_MOUNT_NAME, BLOCK_NAME];
 
 /// The directories of all snapshots.
 #[derive(Debug)]
@@ -28,36 +32,56 @@ pub(super) struct Directories {
     templates: BlockTemplates,
 }
 
-/// What lies in the directory of a new snapshot.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Content<'a> {
+/// What lies in the directory of a new snapshot. Owners are those on the host.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
     /// Nothing but the record.
     Record,
     /// An empty directory, where there are no layers below.
-    Upper(&'a RootAttributes),
+    Upper(RootAttributes),
     /// Overlay's upper and work directory.
-    UpperAndWork(&'a RootAttributes),
-    /// A writable block of this many bytes.
-    Block(u64, &'a RootAttributes),
+    UpperAndWork(RootAttributes, Owner),
+    /// A writable block of this many bytes with these directories.
+    Block(u64, RootAttributes, Owner),
 }
 
-impl<'a> Content<'a> {
+impl Content {
     /// What a snapshot in this state starts with, on layers that give `/` these attributes. None if
     /// it writes to a block, whose size the state does not hold, or is to become a layer, which must not
     /// be an empty one.
-    pub(super) fn without_block(state: &State, root: &'a RootAttributes) -> Option<Self> {
-        const PLAIN: &RootAttributes = &RootAttributes::PLAIN;
+    pub(super) fn without_block(state: &State, root: &RootAttributes) -> Option<Self> {
+        let upper = |lower: &Lower| Self::Upper(on_host(lower, &RootAttributes::PLAIN));
         match state {
             State::Committed(_) => Some(Self::Record),
             State::Unsealed(_) => None,
-            State::View(lower) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
+            State::View(lower) if lower.layers.is_empty() => Some(upper(lower)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
-            State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(Self::Upper(PLAIN)),
-            State::Active(Active { writable: Writable::Extraction, .. }) => Some(Self::UpperAndWork(PLAIN)),
-            State::Active(Active { writable: Writable::Directory, .. }) => Some(Self::UpperAndWork(root)),
+            State::Active(Active { writable: Writable::Staged, .. }) => Some(Self::Record),
+            State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(upper(lower)),
+            State::Active(Active { lower, writable: Writable::Extraction, .. }) => {
+                Some(Self::UpperAndWork(on_host(lower, &RootAttributes::PLAIN), owner(lower)))
+            }
+            State::Active(Active { lower, writable: Writable::Directory, .. }) => {
+                Some(Self::UpperAndWork(on_host(lower, root), owner(lower)))
+            }
         }
     }
+
+    /// A writable block of `size` bytes on these layers, which give `/` the attributes `root`.
+    pub(super) fn block(size: u64, lower: &Lower, root: &RootAttributes) -> Self {
+        Self::Block(size, on_host(lower, root), owner(lower))
+    }
+}
+
+fn on_host(lower: &Lower, root: &RootAttributes) -> RootAttributes {
+    lower.mapping.as_ref().map_or_else(|| root.clone(), |mapping| mapping.root_on_host(root))
+}
+
+/// The container's root.
+fn owner(lower: &Lower) -> Owner {
+    let mapping = lower.mapping.as_ref();
+    mapping.map_or(Owner::ROOT, |mapping| Owner { uid: mapping.uids.root(), gid: mapping.gids.root() })
 }
 
 impl Directories {
@@ -79,6 +103,7 @@ impl Directories {
     pub(super) fn has_written(&self, id: SnapshotId, writable: Writable) -> bool {
         match writable {
             Writable::Extraction | Writable::Directory => self.of(id).join(UPPER_NAME).exists(),
+            Writable::Staged => false,
             Writable::Block => self.block(id).exists(),
         }
     }
@@ -98,7 +123,7 @@ impl Directories {
     pub(super) fn build(
         &self,
         record: &Record,
-        content: Content<'_>,
+        content: &Content,
         staging: &StagingArea,
     ) -> Result<Scratch, super::Error> {
         let scratch = staging.scratch()?;
@@ -106,12 +131,12 @@ impl Directories {
         match content {
             Content::Record => {}
             Content::Upper(root) => overlay::create_upper(&directory.join(UPPER_NAME), root)?,
-            Content::UpperAndWork(root) => {
+            Content::UpperAndWork(root, owner) => {
                 overlay::create_upper(&directory.join(UPPER_NAME), root)?;
-                overlay::create_work(&directory.join(WORK_NAME))?;
+                overlay::create_work(&directory.join(WORK_NAME), *owner)?;
             }
-            Content::Block(size, root) => {
-                self.templates.create(&directory.join(BLOCK_NAME), size, root, directory)?;
+            Content::Block(size, root, owner) => {
+                self.templates.create(&directory.join(BLOCK_NAME), *size, root, *owner, directory)?;
             }
         }
         sidecar::write(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
@@ -132,9 +157,16 @@ impl Directories {
     /// was written. What is not there was not written.
     pub(super) fn check_unwritten(&self, record: &Record) -> Result<(), super::Error> {
         let directory = self.of(record.id);
-        let written = match record.active()?.writable {
-            Writable::Extraction | Writable::Directory => has_entries(&directory.join(UPPER_NAME)),
-            Writable::Block => block::was_mounted(&directory.join(BLOCK_NAME)),
+        let active = record.active()?;
+        let mounted = directory.join(BLOCK_MOUNT_NAME);
+        let written = match (active.writable, &active.lower.flavour) {
+            (Writable::Extraction | Writable::Directory, _) => has_entries(&directory.join(UPPER_NAME)),
+            // We mounted it ourselves, so what counts is what is in it.
+            (Writable::Block, Flavour::Host { .. }) if mounting::is_mount_point(&mounted)? => {
+                has_entries(&directory.join(BLOCK_UPPER_NAME))
+            }
+            (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
+            (Writable::Staged, _) => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -147,6 +179,7 @@ impl Directories {
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
             Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
+            Writable::Staged => Ok(DiskUsage::default()),
             Writable::Block => {
                 let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::block;
+use crate::expose::{block, host};
 use crate::image::digest::Digest;
 use crate::layer::{LayerKey, written};
 use crate::store;
@@ -26,6 +26,16 @@ pub enum Error {
     /// A key or name is empty.
     #[error("a snapshot needs a key that is not empty")]
     EmptyKey,
+    /// A label of a new snapshot has a value that means nothing.
+    #[error("label {label} is {value:?}, which cannot be honoured: {reason}")]
+    InvalidLabel {
+        /// Its name.
+        label: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -187,6 +197,9 @@ pub enum Error {
     /// What was written cannot be made a layer.
     #[error(transparent)]
     Convert(#[from] written::Error),
+    /// A mount of the daemon's own.
+    #[error(transparent)]
+    Host(#[from] host::Error),
 }
 
 impl Classify for Error {
@@ -195,6 +208,7 @@ impl Classify for Error {
         match self {
             Self::UnknownProfile { .. }
             | Self::EmptyKey
+            | Self::InvalidLabel { .. }
             | Self::ParentNotCommitted { .. }
             | Self::ParentChange { .. }
             | Self::SeveralSnapshots => Kind::InvalidArgument,
@@ -216,6 +230,7 @@ impl Classify for Error {
             Self::Store(error) => error.kind(),
             Self::Block(error) => error.kind(),
             Self::Convert(error) => error.kind(),
+            Self::Host(error) => error.kind(),
         }
     }
 }

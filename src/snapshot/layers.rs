@@ -9,7 +9,7 @@ use super::keyed::KeyedGuard;
 use super::record::{Record, SnapshotId};
 use super::{Error, Snapshotter};
 use crate::expose::mount::Mount;
-use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
+use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, Source, Staging, TarLayer};
@@ -20,6 +20,17 @@ use crate::layer::{LayerKey, LayerRecord, Source, Staging, TarLayer};
 pub struct Claim {
     snapshot: SnapshotId,
     _apply: KeyedGuard<SnapshotId>,
+}
+
+impl Claim {
+    pub(super) const fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// The error for a snapshot that was removed while it was claimed.
+    pub(super) fn removed(&self) -> Error {
+        Error::Removed { id: self.snapshot.to_string() }
+    }
 }
 
 impl Snapshotter {
@@ -173,12 +184,18 @@ impl Snapshotter {
         upper.chain([mount.source.as_str()]).filter_map(|path| {
             let (id, name) =
                 path.strip_prefix(&self.inner.texts.snapshots)?.strip_prefix('/')?.split_once('/')?;
-            matches!(name, UPPER_NAME | BLOCK_NAME).then(|| id.parse().ok())?
+            matches!(name, UPPER_NAME | BLOCK_NAME | BLOCK_UPPER_NAME).then(|| id.parse().ok())?
         })
     }
 
     fn is_layer(&self, mount: &Mount) -> bool {
-        Path::new(&mount.source).starts_with(&self.inner.texts.layers)
+        let texts = &self.inner.texts;
+        let ours = |path: &str| {
+            let path = Path::new(path);
+            path.starts_with(&texts.layers) || path.starts_with(&texts.mounts)
+        };
+        let mut lower = mount.options.iter().filter_map(|option| option.strip_prefix("lowerdir="));
+        ours(&mount.source) || lower.any(ours)
     }
 
     /// Refuses a snapshot that was written to: a layer replaces what is there, and nothing may be lost.

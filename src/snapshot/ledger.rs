@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use super::Error;
 use super::directory::Directories;
 use super::index::{Change, Index};
+use crate::expose::host::LayerMounts;
 use crate::layer::Shelf;
 use crate::store::database::{Batch, Store, Table};
 use crate::store::trash::Trash;
@@ -20,6 +21,7 @@ pub(super) struct Ledger {
     store: Mutex<Store>,
     pub(super) directories: Directories,
     pub(super) shelf: Shelf,
+    pub(super) mounts: LayerMounts,
     pub(super) trash: Trash,
 }
 
@@ -29,9 +31,10 @@ impl Ledger {
         store: Store,
         directories: Directories,
         shelf: Shelf,
+        mounts: LayerMounts,
         trash: Trash,
     ) -> Self {
-        Self { index: RwLock::new(index), store: Mutex::new(store), directories, shelf, trash }
+        Self { index: RwLock::new(index), store: Mutex::new(store), directories, shelf, mounts, trash }
     }
 
     /// Looks at the records. `look` must not block.
@@ -90,7 +93,11 @@ impl Ledger {
             Change::UpdateSnapshot(record) => self.directories.write_record(record),
             Change::RemoveSnapshot(id) => self.trash.discard(&self.directories.of(*id)),
             Change::UpdateLayer(record) => self.shelf.write_record(record),
-            Change::RemoveLayer(key) => self.trash.discard(&self.shelf.directory(key)),
+            Change::RemoveLayer(key) => {
+                // To unmount takes the kernel milliseconds, which nobody in the queue should wait.
+                self.mounts.release(key).into_iter().for_each(|point| self.trash.delete(point));
+                self.trash.discard(&self.shelf.directory(key))
+            }
         };
         if let Err(error) = followed {
             tracing::warn!(%error, "a directory lags behind the database");

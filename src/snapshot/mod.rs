@@ -7,9 +7,11 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
+//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `vouched`: layers that are there before anybody unpacks them.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -17,6 +19,7 @@ mod compare;
 mod create;
 mod directory;
 mod error;
+mod host;
 mod index;
 mod keyed;
 mod layers;
@@ -25,12 +28,14 @@ pub mod model;
 mod publish;
 mod record;
 mod recovery;
+mod requested;
 mod seal;
 mod sealing;
 pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
@@ -39,3 +44,4 @@ pub use model::{Info, Kind, LabelChange, Labels, Usage};
 pub use recovery::{Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
+pub use vouched::Vouched;

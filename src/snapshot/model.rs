@@ -17,6 +17,12 @@ pub const DIFF_ID_LABEL: &str = "containerd.io/snapshot/diff-id";
 /// Commit has answered; its value does not matter.
 pub const QUIESCED_LABEL: &str = "containerd.io/snapshot/erofs.quiesced";
 
+/// Label with the most bytes that may be written to a snapshot, in decimal (containerd 2.4 and later).
+pub const MAX_SIZE_LABEL: &str = "containerd.io/snapshot/max-size";
+/// Label with the name that the parent will have, where the parent itself comes with the commit
+/// (containerd 2.3 and later).
+pub const PARENT_CHAIN_LABEL: &str = "containerd.io/snapshot/parent-chain-id";
+
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -19,6 +19,10 @@ impl Ledger {
     ) -> Result<(), Error> {
         let key = record.key.clone();
         let sealed = staging.seal(&record)?;
+        // Mounted is the damaged file that this one replaces. Containers that run on it keep it.
+        if let Err(error) = self.mounts.unmount(&key) {
+            tracing::warn!(%error, layer = %key, "a damaged layer stays mounted");
+        }
         self.exclusively(|_| {
             // Left by a change that failed, or damaged.
             self.trash.discard(&self.shelf.directory(&key))?;

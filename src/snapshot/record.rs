@@ -109,8 +109,20 @@ impl Record {
     pub(super) fn mounts(&self, places: Places<'_>) -> Result<Vec<Mount>, Error> {
         match &self.state {
             State::View(lower) => Ok(plan::view(lower, places)),
+            State::Active(Active { writable: Writable::Staged, layer: Some(layer), .. }) => {
+                Ok(plan::staged(layer, places))
+            }
             State::Active(active) => Ok(plan::active(&active.lower, active.writable, places)),
             State::Committed(_) | State::Unsealed(_) => Err(Error::NoMounts { key: self.key.clone() }),
+        }
+    }
+
+    /// What lies under the snapshot. None for a committed one, which has no plan.
+    pub(super) fn lower(&self) -> Option<&Lower> {
+        match &self.state {
+            State::View(lower) => Some(lower),
+            State::Active(active) => Some(&active.lower),
+            State::Committed(_) | State::Unsealed(_) => None,
         }
     }
 

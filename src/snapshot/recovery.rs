@@ -17,10 +17,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::directory::{Content, Directories, WRITABLE_NAMES};
+use super::host;
 use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
 use super::{Error, Kind};
+use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
@@ -28,6 +30,8 @@ use crate::store::staging::StagingArea;
 use crate::store::trash::Trash;
 use crate::store::{self, Medium};
 
+/// The directory in the root in which the daemon mounts layers.
+pub(super) const MOUNTS_NAME: &str = "mnt";
 /// The database in the root directory.
 pub(super) const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
@@ -49,6 +53,8 @@ pub struct RecoveryReport {
     pub missing: Vec<Missing>,
     /// Snapshot directories whose record could not be read, at the place where they are kept.
     pub unreadable: Vec<PathBuf>,
+    /// What became of the layers that an earlier daemon mounted.
+    pub mounts: Adoption,
 }
 
 /// Something that a record names and that is not there.
@@ -98,11 +104,13 @@ pub(super) fn recover(root: &Path, database: Box<dyn Medium>) -> Result<Recovere
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
-    let trash = Trash::start(staging.clone())?;
-    let ledger = Ledger::new(index, store, directories, shelf, trash);
+    let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path())?;
+    let trash = Trash::start(staging.clone(), mounting::detach)?;
+    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash);
     report_missing(&ledger, &staging, &mut report);
     drop_unusable_layers(&ledger, &mut report)?;
     sweep(&ledger, &staging, &mut report)?;
+    report.mounts = host::adopt(&ledger)?;
     report.log();
     Ok(Recovered { ledger, staging, report })
 }
@@ -245,7 +253,7 @@ fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
         Ok(Below::Unsealed(_)) | Err(_) => RootAttributes::default(),
     };
     let Some(content) = Content::without_block(&record.state, &root) else { return false };
-    let made = ledger.directories.build(record, content, staging);
+    let made = ledger.directories.build(record, &content, staging);
     let placed = made.and_then(|made| Ok(made.publish(&ledger.directories.of(record.id))?));
     placed.inspect_err(|error| tracing::warn!(%error, "a snapshot directory cannot be made again")).is_ok()
 }
@@ -337,6 +345,10 @@ impl RecoveryReport {
         }
         for missing in &self.missing {
             tracing::error!(?missing, "a record names something that is not on disk");
+        }
+        let Adoption { adopted, unmounted, busy } = &self.mounts;
+        if *adopted > 0 || *unmounted > 0 || !busy.is_empty() {
+            tracing::info!(adopted, unmounted, busy = busy.len(), "layers were mounted already");
         }
         if !self.swept.is_empty() || !self.unswept.is_empty() {
             let (swept, unswept) = (self.swept.len(), self.unswept.len());

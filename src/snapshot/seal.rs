@@ -55,6 +55,7 @@ impl Workshop {
             Writable::Extraction | Writable::Directory => {
                 written::build(self.ledger.directories.open_upper(id)?, &path, id, stop)?
             }
+            Writable::Staged => return Err(Error::WrittenLost),
             Writable::Block => {
                 let block = MountedBlock::open(&self.ledger.directories.block(id), holder)?;
                 written::build(block.upper()?, &path, id, stop)?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{OverlayOption, RootPath};
+use crate::config::{Flavour, OverlayOption, RootPath};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct SnapshotSettings {
 /// What one kind of consumer is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
+    /// Who mounts the layers.
+    pub flavour: Flavour,
     /// Size in bytes of an active snapshot's writable block; 0 for a directory instead.
     pub default_size: u64,
     /// Options that are added to overlay mounts, in this order.

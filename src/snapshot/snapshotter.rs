@@ -11,7 +11,7 @@ use super::recovery::{self, RecoveryReport};
 use super::seal::Workshop;
 use super::sealing::Sealing;
 use super::settings::{Profile, SnapshotSettings};
-use super::{Error, Info, LabelChange, Usage};
+use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
@@ -47,6 +47,7 @@ pub(super) struct Inner {
 pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
+    pub(super) mounts: String,
 }
 
 impl Snapshotter {
@@ -65,7 +66,11 @@ impl Snapshotter {
         database: Box<dyn Medium>,
     ) -> Result<(Self, RecoveryReport), Error> {
         let root = settings.root.as_str();
-        let texts = PlaceTexts { snapshots: format!("{root}/snapshots"), layers: format!("{root}/layers") };
+        let texts = PlaceTexts {
+            snapshots: format!("{root}/snapshots"),
+            layers: format!("{root}/layers"),
+            mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
+        };
         let recovered = recovery::recover(settings.root.as_path(), database)?;
         let ledger = Arc::new(recovered.ledger);
         let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
@@ -86,12 +91,16 @@ impl Snapshotter {
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
     }
 
-    /// The mounts of a view or an active snapshot: the same at every call.
+    /// The mounts of a view or an active snapshot: the same at every call. In the host flavour, what
+    /// they name is mounted.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot.
+    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`].
     pub fn mounts(&self, profile: &str, key: &str) -> Result<Vec<Mount>, Error> {
-        self.record(profile, key).and_then(|record| self.plan(&record))
+        let record = self.record(profile, key)?;
+        let mounts = self.plan(&record)?;
+        host::attach(&self.inner.ledger, &record)?;
+        Ok(mounts)
     }
 
     /// Removes a snapshot that no other stands on. Its files are deleted behind the caller's back.
@@ -182,7 +191,7 @@ impl Snapshotter {
     pub(super) fn plan(&self, record: &Record) -> Result<Vec<Mount>, Error> {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
-        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers })
+        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers, mounts: &texts.mounts })
     }
 
     /// The settings of a profile that something new is asked for in.

@@ -10,6 +10,10 @@ use std::thread::{self, JoinHandle};
 use super::staging::StagingArea;
 use super::{Error, tree};
 
+/// Unmounts what the daemon itself mounted on or in a directory that is about to be deleted. What it
+/// cannot unmount keeps the directory.
+pub type Detach = fn(&Path) -> Result<(), Error>;
+
 /// A thread that deletes what it is given, in order.
 ///
 /// Dropping the trash stops the thread early. What it did not get to stays in the staging area and
@@ -21,8 +25,9 @@ pub struct Trash {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    detach: Detach,
     queue: Mutex<Queue>,
     changed: Condvar,
     stop: AtomicBool,
@@ -43,8 +48,13 @@ impl Trash {
     ///
     /// # Errors
     /// If no thread can be made.
-    pub fn start(area: StagingArea) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::default());
+    pub fn start(area: StagingArea, detach: Detach) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            detach,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
         let worker = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("trash".to_owned())
@@ -121,7 +131,7 @@ impl Shared {
                 continue;
             };
             drop(queue);
-            let result = tree::remove(&path, &self.stop);
+            let result = (self.detach)(&path).and_then(|()| tree::remove(&path, &self.stop));
             queue = self.lock();
             queue.finished += 1;
             if let Err(error) = result {
@@ -157,7 +167,7 @@ mod tests {
     fn started(root: &Path) -> Trash {
         let staging = root.join("staging");
         fs::create_dir(&staging).unwrap();
-        Trash::start(StagingArea::new(staging)).unwrap()
+        Trash::start(StagingArea::new(staging), |_| Ok(())).unwrap()
     }
 
     #[test]
@@ -201,6 +211,28 @@ mod tests {
         rustix::mount::unmount(&point, rustix::mount::UnmountFlags::empty()).unwrap();
         assert!(matches!(first, Err(Error::Undeleted { count: 1, .. })), "{first:?}");
         assert!(matches!(second, Err(Error::Undeleted { count: 1, .. })), "{second:?}");
+        trash.empty().unwrap();
+        assert!(!victim.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_detached_is_not_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        let staging = root.path().join("staging");
+        fs::create_dir(&staging).unwrap();
+        // A marker file stands for a mount in use.
+        let detach: Detach = |path| match path.join("busy").exists() {
+            true => Err(Error::io("unmount", path)(std::io::Error::from(rustix::io::Errno::BUSY))),
+            false => Ok(()),
+        };
+        let trash = Trash::start(StagingArea::new(staging), detach).unwrap();
+        let victim = root.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("busy"), "").unwrap();
+        trash.delete(victim.clone());
+        assert!(trash.empty().is_err());
+        assert!(victim.join("busy").exists());
+        fs::remove_file(victim.join("busy")).unwrap();
         trash.empty().unwrap();
         assert!(!victim.exists());
     }

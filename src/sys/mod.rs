@@ -2,5 +2,6 @@
 #![allow(unsafe_code)]
 
 pub mod locks;
-pub mod loopdev;
+pub mod loop_device;
+pub mod project_quota;
 pub mod writeback;

@@ -5,6 +5,7 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod cached;
 mod cancelled;
 mod refused;
 mod shared;

@@ -12,7 +12,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nexuserofs::expose::block::{BlockTemplates, was_mounted};
+use nexuserofs::expose::block::{BlockTemplates, rounded_size, was_mounted};
+use nexuserofs::expose::overlay::Owner;
 use nexuserofs::layer::RootAttributes;
 use rustix::fs::lgetxattr;
 use tempfile::TempDir;
@@ -33,7 +34,7 @@ fn create(
     root: &RootAttributes,
 ) -> std::path::PathBuf {
     let path = directory.join(name);
-    templates.create(&path, size, root, directory).unwrap();
+    templates.create(&path, size, root, Owner::ROOT, directory).unwrap();
     path
 }
 
@@ -82,10 +83,51 @@ fn blocks_of_one_template_have_their_own_uuid() {
 fn a_size_that_mkfs_refuses_is_reported_in_its_words() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("tiny");
-    let error =
-        BlockTemplates::new().create(&path, 4096, &RootAttributes::default(), directory.path()).unwrap_err();
+    let error = BlockTemplates::new()
+        .create(&path, 4096, &RootAttributes::default(), Owner::ROOT, directory.path())
+        .unwrap_err();
     assert!(error.to_string().contains("mkfs.ext4 cannot format a writable block of 4096 bytes"), "{error}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn owners_need_no_template_of_their_own_and_e2fsck_finds_them_right() {
+    let (templates, directory) = (BlockTemplates::new(), TempDir::new().unwrap());
+    let owned = |name: &str, root: (u32, u32), work: (u32, u32)| {
+        let path = directory.path().join(name);
+        let attributes = RootAttributes { uid: root.0, gid: root.1, ..RootAttributes::default() };
+        let work = Owner { uid: work.0, gid: work.1 };
+        templates.create(&path, 64 * MIB, &attributes, work, directory.path()).unwrap();
+        let check = run("e2fsck", &["-f", "-n"], &path);
+        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+        ["/upper", "/work"].map(|directory| debugfs_owner(&path, directory))
+    };
+    assert_eq!(owned("plain", (0, 0), (0, 0)), [(0, 0), (0, 0)]);
+    assert_eq!(owned("mapped", (4_294_967_290, 65_536), (1, 70_000)), [(4_294_967_290, 65_536), (1, 70_000)]);
+    assert_eq!(owned("again", (0, 0), (0, 0)), [(0, 0), (0, 0)], "the template has nobody's owner");
+}
+
+/// Owner and group of a directory in a block, as e2fsprogs sees them.
+fn debugfs_owner(block: &Path, directory: &str) -> (u32, u32) {
+    let output = run("debugfs", &["-R", &format!("stat {directory}")], block);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let after = |word: &str| {
+        let rest = text.split(word).nth(1).unwrap().trim_start();
+        // It prints the largest ones as negative numbers.
+        rest.split_whitespace().next().unwrap().parse::<i64>().unwrap() as u32
+    };
+    (after("User:"), after("Group:"))
+}
+
+#[test]
+fn sizes_that_clients_choose_fall_into_few() {
+    for size in [16 * MIB, 17 * MIB, 1000 * MIB + 1, 20_000 * MIB, (16 << 40) - 4096] {
+        let rounded = rounded_size(size);
+        assert!(rounded >= size && rounded - size <= (size / 32).max(MIB), "{size}: {rounded}");
+    }
+    let classes: std::collections::BTreeSet<u64> =
+        (0..1000).map(|step| rounded_size(16 * 1024 * MIB + 1 + step * 7 * MIB)).collect();
+    assert!(classes.len() <= 32, "{}", classes.len());
 }
 
 #[test]
@@ -94,7 +136,9 @@ fn a_file_that_exists_is_kept() {
     let path = directory.path().join("kept");
     fs::write(&path, "content").unwrap();
     assert!(
-        BlockTemplates::new().create(&path, 64 * MIB, &RootAttributes::default(), directory.path()).is_err()
+        BlockTemplates::new()
+            .create(&path, 64 * MIB, &RootAttributes::default(), Owner::ROOT, directory.path())
+            .is_err()
     );
     assert_eq!(fs::read(&path).unwrap(), b"content");
 }

@@ -8,3 +8,4 @@ mod end;
 mod instance;
 mod service_manager;
 mod settings;
+mod tool;

@@ -21,7 +21,7 @@ use crate::sample::{Sample, bytes, metadata};
 use crate::skipped::skip;
 
 /// Options of mkfs.erofs that change how things are stored.
-const SHAPES: [&[&str]; 7] = [
+pub(crate) const SHAPES: [&[&str]; 7] = [
     &[],
     &["-Eforce-inode-extended"],
     &["-Eforce-inode-compact"],
@@ -32,7 +32,7 @@ const SHAPES: [&[&str]; 7] = [
 ];
 
 /// Lets mkfs.erofs make an image of a sample's tar. None if there is no mkfs.erofs, which is said.
-fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
     let ours = sample.image();
     let read = Image::open(ours.as_slice(), &Limits::default()).unwrap();
     let mut tar = Vec::new();
@@ -72,7 +72,7 @@ fn as_tar(mut sample: Sample) -> Sample {
 }
 
 /// A sample whose inodes are alike in what a compact inode leaves out.
-fn compact() -> Sample {
+pub(crate) fn compact() -> Sample {
     let mut sample = Sample::new();
     let alike = |mode| Metadata { uid: 7, gid: 65_535, ..metadata(mode) };
     let directory = sample.directory(Tree::ROOT, b"directory", alike(0o755));

@@ -7,6 +7,7 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cache_hits;
 mod differ;
 mod making;
 mod records;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
 use nexuserofs::diff::{ContentStore, Differ};
@@ -10,6 +10,7 @@ use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::LayerRecord;
 use nexuserofs::service;
+use nexuserofs::service::cache_hits::CacheHits;
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
 use nexuserofs_proto::containerd::services::diff::v1::diff_client::DiffClient;
 use nexuserofs_proto::containerd::services::snapshots::v1::{
@@ -28,6 +29,9 @@ pub(crate) const PROFILE: &str = "nexuserofs";
 /// The label by which containerd's unpacker marks what it extracts into.
 pub(crate) const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
+/// Name of containerd's socket in a server's directory.
+pub(crate) const CONTAINERD: &str = "containerd.sock";
+
 /// A server in this process with a root of its own, and its clients.
 pub(crate) struct Server {
     pub(crate) client: SnapshotsClient<Channel>,
@@ -40,16 +44,22 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| None).await
+    }
+
+    /// A server with what `hits` makes of the directory that all of it lies in.
+    pub(crate) async fn start_with(hits: impl FnOnce(&Path) -> Option<CacheHits>) -> Self {
         let root = tempfile::tempdir().unwrap();
+        let hits = hits(root.path());
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let directory = root.path().join("root").to_str().unwrap().parse().unwrap();
         let settings = SnapshotSettings { root: directory, profiles };
         let (snapshotter, _) = Snapshotter::open(settings).unwrap();
 
-        let containerd = root.path().join("containerd.sock");
+        let containerd = root.path().join(CONTAINERD);
         let differ = Differ::new(snapshotter.clone(), ContentStore::new(&containerd).unwrap(), 2);
         let server = tonic::transport::Server::builder()
-            .add_service(service::snapshots::Service::server(snapshotter.clone()))
+            .add_service(service::snapshots::Service::server(snapshotter.clone(), hits))
             .add_service(service::diff::Service::server(differ, "default"));
 
         let socket = root.path().join("socket");

@@ -3,6 +3,7 @@
 //! Debian 12's erofs-utils, runc and containerd are too old, and newer ones would replace the machine's
 //! C library. A root made by mmdebstrap has them all; [`crate::stage`] runs programs in it.
 
+pub mod go;
 pub mod tools;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct Recipe {
     pub name: &'static str,
     /// Debian suite.
     pub suite: &'static str,
+    /// mmdebstrap's variant: `minbase` for a root to work in, `extract` for files of packages and no more.
+    pub variant: &'static str,
     /// Packages besides the essential ones.
     pub packages: &'static [&'static str],
 }
@@ -29,9 +32,11 @@ pub struct Recipe {
 pub const TEST_HOST: Recipe = Recipe {
     name: "test-host",
     suite: "sid",
+    variant: "minbase",
     packages: &[
         "ca-certificates",
         "containerd",
+        "containernetworking-plugins",
         "cryptsetup-bin",
         "docker-registry",
         "e2fsprogs",
@@ -56,11 +61,19 @@ impl Recipe {
         Run::new("mmdebstrap")
             // Suites that are rebuilt all the time outlive the date in their own Release file.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
-            .arg("--variant=minbase")
+            .arg(format!("--variant={}", self.variant))
             .arg(format!("--include={}", self.packages.join(",")))
             .arg(self.suite)
             .arg(dir)
             .run()
+    }
+
+    /// Makes the root unless the cache has it.
+    ///
+    /// # Errors
+    /// mmdebstrap fails.
+    pub fn in_cache(&self, cache: &Cache) -> Result<(PathBuf, Outcome)> {
+        cache.entry(self.name, &self.key(), |dir| self.make(dir))
     }
 
     fn key(&self) -> Key {
@@ -88,9 +101,9 @@ impl TestHost {
         machine::check()?;
         steps.run("packages of the machine", || machine::install(machine::BASE))?;
         let root = steps.run("test host: Debian sid with runc, erofs-utils and a registry", || {
-            cache.entry(TEST_HOST.name, &TEST_HOST.key(), |dir| TEST_HOST.make(dir))
+            TEST_HOST.in_cache(cache)
         })?;
-        let tools = steps.run("containerd 2.3 from its Go modules", || tools::build(cache))?;
+        let tools = steps.run("containerd 2.3 from its Go modules", || tools::CONTAINERD.build(cache))?;
         let versions = installed_versions(&root).context("ask the test host for its package versions")?;
         Ok(Self { root, tools, versions })
     }
@@ -109,6 +122,7 @@ fn installed_versions(root: &Path) -> Result<String> {
 /// # Errors
 /// The Go module's files cannot be read.
 pub fn outcome_of_preparing(cache: &Cache) -> Result<Outcome> {
-    let there = cache.holds(TEST_HOST.name, &TEST_HOST.key()) && cache.holds(tools::NAME, &tools::key()?);
+    let there = cache.holds(TEST_HOST.name, &TEST_HOST.key())
+        && cache.holds(tools::CONTAINERD.name, &tools::CONTAINERD.key()?);
     Ok(if there { Outcome::AlreadyThere } else { Outcome::Done })
 }

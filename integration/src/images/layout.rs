@@ -88,6 +88,8 @@ pub struct Layout {
     dir: PathBuf,
     layers: Vec<Value>,
     diff_ids: Vec<String>,
+    /// What a container of the image does by default: `config` of the image configuration.
+    config: Value,
 }
 
 impl Layout {
@@ -98,7 +100,29 @@ impl Layout {
     pub fn create(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir.join("blobs/sha256"))
             .with_context(|| format!("make blobs in {}", dir.display()))?;
-        Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new() })
+        let config = json!({ "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] });
+        Ok(Self { dir: dir.to_owned(), layers: Vec::new(), diff_ids: Vec::new(), config })
+    }
+
+    /// Begins a layout with the layers of another image.
+    ///
+    /// # Errors
+    /// A blob cannot be copied, or the other image cannot be read.
+    pub fn on(base: &Image, dir: &Path) -> Result<Self> {
+        let mut layout = Self::create(dir)?;
+        for Layer { blob, diff_id } in base.layers()? {
+            let digest = blob.digest.trim_start_matches("sha256:");
+            let from = base.layout.join("blobs/sha256").join(digest);
+            fs::copy(&from, layout.blob(digest)).with_context(|| format!("copy {}", from.display()))?;
+            layout.layers.push(descriptor(&blob.media_type, digest, blob.size));
+            layout.diff_ids.push(diff_id);
+        }
+        Ok(layout)
+    }
+
+    /// Sets what a container of the image does by default, a key of `config` in the image configuration.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.config[key] = value;
     }
 
     /// Adds the layers of another image, as they are stored there.
@@ -160,7 +184,7 @@ impl Layout {
         let config = json!({
             "architecture": "amd64",
             "os": "linux",
-            "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] },
+            "config": self.config,
             "rootfs": { "type": "layers", "diff_ids": self.diff_ids },
         });
         let config = self.add_json("application/vnd.oci.image.config.v1+json", &config)?;

@@ -1,4 +1,4 @@
-//! gRPC to a containerd, in one namespace, for what its command-line client does not do.
+//! gRPC to a containerd or to our daemon, in one namespace.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub struct Caller {
 }
 
 impl Connection {
-    /// Connects to containerd's socket.
+    /// Connects to the socket of containerd or of our daemon.
     ///
     /// # Errors
     /// The socket does not answer.
@@ -35,7 +35,7 @@ impl Connection {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
         let channel = runtime
             .block_on(endpoint.connect())
-            .with_context(|| format!("connect to containerd at {}", socket.display()))?;
+            .with_context(|| format!("connect to {}", socket.display()))?;
         Ok(Self { runtime, caller: Caller { channel, namespace: namespace.to_owned() } })
     }
 
@@ -43,6 +43,20 @@ impl Connection {
     #[must_use]
     pub fn caller(&self) -> Caller {
         self.caller.clone()
+    }
+
+    /// The connection proper, for a client of one service.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.caller.channel.clone()
+    }
+
+    /// A message with containerd's headers for namespace and lease.
+    ///
+    /// # Errors
+    /// A name cannot stand in a header.
+    pub fn request<T>(&self, message: T, lease: Option<&str>) -> Result<Request<T>> {
+        self.caller.request(message, lease)
     }
 
     /// Waits for calls to be answered.

@@ -1,5 +1,7 @@
-//! A private containerd 2.3 and its clients.
+//! A private containerd and its clients.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::configuration::{Configuration, Cri, Plugin};
 use super::connection::Connection;
+use super::release::Release;
 use super::service::Service;
-use super::{BUILTIN_EROFS, DIFFER, OVERLAYFS, SNAPSHOTTER};
 use crate::command::Run;
 use crate::stage::Place;
 
@@ -25,7 +28,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    fn mkfs_options(self) -> &'static str {
+    pub(super) fn mkfs_options(self) -> &'static str {
         match self {
             Self::Default => "[]",
             Self::Tuned => r#"["-T0", "--mkfs-time", "--sort=none"]"#,
@@ -50,10 +53,23 @@ pub enum Pull {
     Local,
 }
 
+/// What a containerd is started with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start<'a> {
+    pub release: Release,
+    /// Our daemon, which need not be there yet.
+    pub plugin: Option<Plugin<'a>>,
+    pub peer: Peer,
+    pub cri: Option<Cri<'a>>,
+}
+
 /// A running containerd.
 #[derive(Debug)]
 pub struct Containerd {
     service: Service,
+    /// containerd's own programs.
+    programs: PathBuf,
+    /// Our clients.
     tools: PathBuf,
     root: PathBuf,
     state: PathBuf,
@@ -61,21 +77,24 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd with its state in `dir`, which is made. `plugin` is the socket of our daemon,
-    /// which need not be there yet. Without it our plugins are not configured: with our differ first in
-    /// line and no daemon, every unpacking through the diff service would fail.
+    /// Starts containerd with its state in `dir`, which is made.
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start(dir: &Path, place: &Place, plugin: Option<&Path>, peer: Peer) -> Result<Self> {
+    pub(super) fn start(dir: &Path, place: &Place, start: Start<'_>) -> Result<Self> {
         fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
         let (root, state, socket) = (dir.join("root"), dir.join("state"), dir.join("containerd.sock"));
-        let config = dir.join("config.toml");
-        fs::write(&config, configuration(&root, &state, &socket, plugin, peer))?;
-        let mut command = Command::new(place.tools.join("containerd"));
-        command.arg("--config").arg(&config).envs(peer.environment().iter().copied());
+        let Start { release, plugin, peer, cri } = start;
+        let configuration =
+            Configuration { release, root: &root, state: &state, socket: &socket, plugin, peer, cri };
+        let file = dir.join("config.toml");
+        fs::write(&file, configuration.text())?;
+        let programs = release.programs(place)?;
+        let mut command = Command::new(programs.join("containerd"));
+        command.arg("--config").arg(&file).envs(peer.environment().iter().copied());
+        command.env("PATH", search_path(&programs)?);
         let service = Service::start("containerd", command, &dir.join("log"))?;
-        let mut containerd = Self { service, tools: place.tools.clone(), root, state, socket };
+        let mut containerd = Self { service, programs, tools: place.tools.clone(), root, state, socket };
         let version = containerd.version_command();
         containerd.service.wait_until(|| version().succeeds())?;
         Ok(containerd)
@@ -83,8 +102,19 @@ impl Containerd {
 
     /// Asks for the server's version, by a closure that borrows nothing of this value.
     fn version_command(&self) -> impl Fn() -> Run + use<> {
-        let (ctr, socket) = (self.tools.join("ctr"), self.socket.clone());
+        let (ctr, socket) = (self.programs.join("ctr"), self.socket.clone());
         move || Run::new(&ctr).arg("--address").arg(&socket).arg("version")
+    }
+
+    /// The version that the server says it is.
+    ///
+    /// # Errors
+    /// ctr fails.
+    pub fn server_version(&self) -> Result<String> {
+        let versions = self.version_command()().output()?;
+        // The client's version comes first, the server's after it.
+        let version = versions.lines().rev().find_map(|line| line.trim().strip_prefix("Version:"));
+        Ok(version.context("ctr told no version")?.trim().trim_start_matches('v').to_owned())
     }
 
     /// The gRPC socket.
@@ -103,6 +133,12 @@ impl Containerd {
     #[must_use]
     pub fn rootfs_of(&self, namespace: &str, container: &str) -> PathBuf {
         self.state.join("io.containerd.runtime.v2.task").join(namespace).join(container).join("rootfs")
+    }
+
+    /// A program of ours that is a client of containerd.
+    #[must_use]
+    pub(super) fn tool(&self, name: &str) -> PathBuf {
+        self.tools.join(name)
     }
 
     /// containerd's process id.
@@ -130,7 +166,10 @@ impl Containerd {
     /// containerd's command-line client, in a namespace.
     #[must_use]
     pub fn ctr(&self, namespace: &str) -> Run {
-        Run::new(self.tools.join("ctr")).arg("--address").arg(&self.socket).args(["--namespace", namespace])
+        Run::new(self.programs.join("ctr"))
+            .arg("--address")
+            .arg(&self.socket)
+            .args(["--namespace", namespace])
     }
 
     /// Pulls an image and unpacks it for a snapshotter.
@@ -317,68 +356,9 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// containerd's configuration: everything private, our plugins first in line, the built-in peers beside them.
-fn configuration(root: &Path, state: &Path, socket: &Path, plugin: Option<&Path>, peer: Peer) -> String {
-    let (root, state, socket) = (root.display(), state.display(), socket.display());
-    let mkfs_options = peer.mkfs_options();
-    let mut unpack = vec![(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs")];
-    let mut differs = vec!["erofs", "walking"];
-    if plugin.is_some() {
-        unpack.push((SNAPSHOTTER, DIFFER));
-        differs.insert(0, DIFFER);
-    }
-    let ours = plugin.map(our_plugins).unwrap_or_default();
-    let unpack: String = unpack.into_iter().map(unpack_entry).collect();
-    format!(
-        r#"version = 3
-root = "{root}"
-state = "{state}"
-disabled_plugins = [
-  "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri",
-  "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.blockfile",
-]
-
-[grpc]
-  address = "{socket}"
-
-[ttrpc]
-  address = "{socket}.ttrpc"
-{ours}
-[plugins."io.containerd.service.v1.diff-service"]
-  default = {differs:?}
-
-[plugins."io.containerd.differ.v1.erofs"]
-  mkfs_options = {mkfs_options}
-
-[plugins."io.containerd.transfer.v1.local"]
-  max_concurrent_unpacks = 4
-{unpack}"#
-    )
-}
-
-fn our_plugins(socket: &Path) -> String {
-    let socket = socket.display();
-    format!(
-        r#"
-[proxy_plugins.{SNAPSHOTTER}]
-  type = "snapshot"
-  address = "{socket}"
-  capabilities = ["rebase"]
-
-[proxy_plugins.{DIFFER}]
-  type = "diff"
-  address = "{socket}"
-"#
-    )
-}
-
-fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
-    format!(
-        r#"
-  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
-    snapshotter = "{snapshotter}"
-    differ = "{differ}"
-"#
-    )
+/// The search path of a containerd, with its own shim before those of other releases.
+fn search_path(programs: &Path) -> Result<OsString> {
+    let usual = env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(programs.to_owned()).chain(env::split_paths(&usual));
+    env::join_paths(paths).context("search path of containerd")
 }

@@ -19,10 +19,12 @@ pub const PROGRAM: &str = "nexuserofs-snapshotter";
 pub struct DaemonOptions {
     /// Size of the writable block of an active snapshot, as the flag takes it. Without it, a directory.
     pub default_size: Option<&'static str>,
-    /// Options for every overlay mount.
-    pub overlay_options: &'static [&'static str],
+    /// The containerd namespace of requests that name none, if it is not `default`.
+    pub namespace: Option<&'static str>,
     /// How much it logs.
     pub log_level: LogLevel,
+    /// What its settings file says, in TOML. Without it, there is no file.
+    pub settings: Option<String>,
 }
 
 /// How much the daemon logs.
@@ -61,6 +63,11 @@ pub(super) fn socket(node: &Path) -> PathBuf {
     node.join("nexuserofs.sock")
 }
 
+/// The directory with a daemon's data.
+pub(super) fn root(node: &Path) -> PathBuf {
+    node.join("nexuserofs")
+}
+
 impl Daemon {
     /// Starts a daemon for the node in `dir`.
     ///
@@ -75,11 +82,12 @@ impl Daemon {
         let program = place.programs.join(PROGRAM);
         ensure!(program.is_file(), "{PROGRAM} is not built: run `cargo build --bins` first");
         let (socket, log) = (socket(dir), dir.join("nexuserofs.log"));
-        let service = spawn(&program, &dir.join("nexuserofs"), &socket, containerd, &log, options)?;
+        let root = root(dir);
+        let service = spawn(&program, &root, &socket, containerd, &log, options)?;
         let mut daemon = Self {
             service,
             program,
-            root: dir.join("nexuserofs"),
+            root,
             socket,
             containerd: containerd.to_owned(),
             log,
@@ -131,6 +139,14 @@ impl Daemon {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.service.pid()
+    }
+
+    /// Everything that it logged so far, over all its lives.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.service.log()
     }
 
     /// The calls that it answered so far, over all its lives.
@@ -189,6 +205,13 @@ fn spawn(
     if let Some(size) = options.default_size {
         command.args(["--default-size", size]);
     }
-    command.args(options.overlay_options.iter().map(|option| format!("--overlay-options={option}")));
+    if let Some(settings) = &options.settings {
+        let file = root.with_extension("toml");
+        fs::write(&file, settings).with_context(|| format!("write {}", file.display()))?;
+        command.arg("--config").arg(file);
+    }
+    if let Some(namespace) = options.namespace {
+        command.args(["--containerd-namespace", namespace]);
+    }
     Service::start(PROGRAM, command, log)
 }

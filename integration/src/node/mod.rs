@@ -2,11 +2,14 @@
 //!
 //! Works inside the test host ([`crate::stage`]). Several nodes can run beside each other.
 
+mod configuration;
 pub mod connection;
 pub mod containerd;
+pub mod cri;
 pub mod daemon;
 pub mod log;
 pub mod registry;
+pub mod release;
 pub mod service;
 
 use std::fs;
@@ -15,15 +18,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 pub use containerd::{Containerd, Pull};
+pub use cri::Cri;
 pub use daemon::{Daemon, DaemonOptions, LogLevel};
 pub use registry::Registry;
+pub use release::Release;
 
+use crate::harness::eventually;
 use crate::images::Image;
 use crate::leaks;
 use crate::stage::Place;
 
 /// Our snapshotter's plugin name.
 pub const SNAPSHOTTER: &str = "nexuserofs";
+/// The plugin name of our snapshotter whose plans need no mount manager.
+pub const HOST_SNAPSHOTTER: &str = "nexuserofs-host";
 /// Our differ's plugin name.
 pub const DIFFER: &str = "nexuserofs-diff";
 /// containerd's built-in snapshotter that unpacks into directories.
@@ -38,6 +46,19 @@ pub struct NodeOptions {
     pub daemon: Option<DaemonOptions>,
     /// How the built-in erofs differ is tuned.
     pub peer: containerd::Peer,
+    /// Which containerd.
+    pub release: Release,
+    /// Kubernetes' interface, if the node is to serve it.
+    pub cri: Option<CriOptions>,
+}
+
+/// How a node serves Kubernetes' interface.
+#[derive(Clone, Debug)]
+pub struct CriOptions {
+    /// The snapshotter of all images.
+    pub snapshotter: &'static str,
+    /// The image that holds a pod's namespaces open. It is pushed into the registry.
+    pub sandbox: Image,
 }
 
 /// A running node. Dropping it ends its processes.
@@ -62,9 +83,23 @@ impl Node {
         let dir = place.scratch.join(name);
         fs::create_dir(&dir).with_context(|| format!("make the node's directory {}", dir.display()))?;
         let registry = Registry::start(&dir.join("registry"))?;
-        let socket = daemon::socket(&dir);
-        let plugin = options.daemon.is_some().then_some(socket.as_path());
-        let containerd = Containerd::start(&dir.join("containerd"), place, plugin, options.peer)?;
+        let sandbox = options.cri.as_ref().map(|cri| registry.push(&cri.sandbox)).transpose()?;
+        let networks = dir.join("networks");
+        let cri = options.cri.as_ref().zip(sandbox.as_deref());
+        let cri = cri.map(|(cri, sandbox)| configuration::Cri {
+            snapshotter: cri.snapshotter,
+            sandbox,
+            networks: &networks,
+        });
+        let (socket, root) = (daemon::socket(&dir), daemon::root(&dir));
+        let plugin = configuration::Plugin { socket: &socket, root: &root };
+        let start = containerd::Start {
+            release: options.release,
+            plugin: options.daemon.is_some().then_some(plugin),
+            peer: options.peer,
+            cri,
+        };
+        let containerd = Containerd::start(&dir.join("containerd"), place, start)?;
         let daemon = match &options.daemon {
             Some(options) => Some(Daemon::start(&dir, place, containerd.socket(), options)?),
             None => None,
@@ -92,6 +127,24 @@ impl Node {
     /// skopeo fails.
     pub fn push(&self, image: &Image) -> Result<String> {
         self.registry.push(image)
+    }
+
+    /// Waits until the daemon has removed everything that it stored, and refuses mounts and loop devices that
+    /// still point below the node's directory.
+    ///
+    /// # Errors
+    /// Something was left; the error lists it.
+    pub fn assert_nothing_left(&self) -> Result<()> {
+        if let Some(daemon) = &self.daemon {
+            eventually(|| {
+                let mut left = Vec::new();
+                for directory in ["layers", "snapshots", "staging"] {
+                    left.extend(daemon.entries(directory)?);
+                }
+                Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))
+            })?;
+        }
+        self.assert_nothing_mounted()
     }
 
     /// Refuses mounts and loop devices that still point below the node's directory.

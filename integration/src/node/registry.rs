@@ -36,12 +36,18 @@ impl Registry {
         Ok(Self { address, _service: service })
     }
 
+    /// The reference that an image of this name has, or would have, in the registry.
+    #[must_use]
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}:latest", self.address)
+    }
+
     /// Copies an image from its OCI layout into the registry and returns its reference there.
     ///
     /// # Errors
     /// skopeo fails.
     pub fn push(&self, image: &Image) -> Result<String> {
-        let reference = format!("{}/{}:latest", self.address, image.name);
+        let reference = self.reference(image.name);
         Run::new("skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--preserve-digests", "--dest-tls-verify=false"])
             .arg(format!("oci:{}:latest", image.layout.display()))

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use clap::error::ErrorKind;
 
 use self::arguments::Arguments;
 use super::exit::Exit;
+use super::explain;
 use crate::app::{self, Ended};
 use crate::config::{self, Settings};
 use crate::telemetry;
@@ -35,16 +35,6 @@ fn settings(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, E
         eprintln!("nexuserofs-snapshotter: {error}");
         Exit::Usage
     })
-}
-
-/// Prints what clap has to say: help and version are asked for, the rest is a mistake.
-fn explain(error: &clap::Error) -> Exit {
-    // Nobody is left to tell if even this cannot be printed.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Success,
-        _ => Exit::Usage,
-    }
 }
 
 fn run(settings: Settings) -> Exit {

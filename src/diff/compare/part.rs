@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::Error;
 use crate::expose::block::MountedBlock;
+use crate::expose::unshift::unshift;
 use crate::image::overlay::Layer;
 use crate::image::tar::XATTR_IMPLICIT;
 use crate::image::tree::{Metadata, Tree};
@@ -41,8 +42,11 @@ impl Part {
         written: &Written,
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, Error> {
-        let OpenUpper { directory, block } = snapshots.open_written(written)?;
+        let OpenUpper { directory, block, mapping } = snapshots.open_written(written)?;
         let mut scanned = upper::scan(directory, stop)?;
+        if let Some(mapping) = &mapping {
+            unshift(&mut scanned.tree, mapping);
+        }
         for inode in &mut scanned.tree.inodes {
             inode.metadata.xattrs.retain(|name, _| !OF_THE_HOST.contains(&name.as_slice()));
         }

@@ -18,7 +18,7 @@ use rustix::mount::{
 use super::{Error, ext4};
 use crate::store;
 use crate::sys::locks;
-use crate::sys::loopdev::{Access, LoopDevice};
+use crate::sys::loop_device::{Access, LoopDevice};
 
 /// Directory in a block that overlay writes to.
 const UPPER: &str = "upper";

@@ -112,8 +112,11 @@ pub(super) fn names_in(directory: &Path) -> BTreeSet<String> {
 }
 
 pub(super) fn settings(root: &Path) -> SnapshotSettings {
-    let profile =
-        |default_size| Profile { default_size, overlay_options: vec!["index=off".parse().unwrap()] };
+    let profile = |default_size| Profile {
+        default_size,
+        overlay_options: vec!["index=off".parse().unwrap()],
+        ..Profile::default()
+    };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
     SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
 }

@@ -178,7 +178,7 @@ impl Block {
 
     /// Mounts the block as containerd does. None, and a word about it, where that cannot be.
     fn mount(&self, test: &str) -> Option<Mounted> {
-        use crate::sys::loopdev::{Access, LoopDevice};
+        use crate::sys::loop_device::{Access, LoopDevice};
         let point = tempfile::tempdir().unwrap();
         let file = File::options().read(true).write(true).open(self.path()).unwrap();
         let mounted = LoopDevice::attach(&file, Access::ReadWrite).and_then(|device| {

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`.
 
 mod machine;
+mod page;
 mod report;
 mod rounds;
+mod store;
 mod unpack;
 mod verdict;
 
@@ -15,6 +17,8 @@ use clap::{Args, Subcommand};
 pub(crate) enum Arguments {
     /// Our differ and containerd's erofs differ, in turns on the same layers through the same containerd.
     Unpack(UnpackArguments),
+    /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's own snapshotters.
+    Store(StoreArguments),
 }
 
 #[derive(Debug, Args)]
@@ -27,8 +31,25 @@ pub(crate) struct UnpackArguments {
     print_only: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
+    /// Snapshots in the small store.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(100..))]
+    small: u32,
+    /// Snapshots in the large store.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..))]
+    large: u32,
+    /// How often each call is measured; List and garbage collection one twentieth of that.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only print the result, and leave docs/benchmarks.md alone.
+    #[arg(long)]
+    print_only: bool,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments {
         Arguments::Unpack(arguments) => unpack::run(arguments),
+        Arguments::Store(arguments) => store::run(arguments),
     }
 }

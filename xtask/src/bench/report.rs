@@ -1,4 +1,4 @@
-//! The result of `cargo xtask bench unpack` as a page of Markdown.
+//! The result of `cargo xtask bench unpack` as a section of Markdown.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub(super) struct Report {
 }
 
 const METHOD: &str = "\
-`cargo xtask bench unpack` writes this page. Both differs unpack the same layers (tar with gzip, level 6) through the
+`cargo xtask bench unpack` writes this section. Both differs unpack the same layers (tar with gzip, level 6) through the
 same containerd 2.3.4, in turns. The content is in containerd's store before. The time is that of Prepare, Apply and
 Commit, called as containerd's own unpacker calls them; CPU is that of containerd, our daemon and all their children.
 Before each turn the file system is synced, after it everything is removed again. Medians count.

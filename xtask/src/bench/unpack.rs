@@ -1,6 +1,5 @@
 //! `cargo xtask bench unpack`: what is measured against what.
 
-use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -14,14 +13,11 @@ use nexuserofs_integration::unpack::Durability;
 
 use super::report::{Report, Row};
 use super::rounds::{Contender, Times, measure};
-use super::{UnpackArguments, machine};
+use super::{UnpackArguments, machine, page};
 use crate::bars::{self, Bars};
 
 /// containerd namespace of the measurements.
 pub(super) const NAMESPACE: &str = "bench";
-
-/// Where the result is kept, below the project.
-const RESULT: &str = "docs/benchmarks.md";
 
 /// From this many entries on, containerd's default options take so long that one round must do.
 const SLOW_ENTRIES: u32 = 20_000;
@@ -38,7 +34,7 @@ pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
         let report = measure_all(&bed, arguments.rounds)?.to_string();
         println!("{report}");
         if !arguments.print_only {
-            fs::write(bed.place.project.join(RESULT), report)?;
+            page::put(&bed.place.project, &report)?;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -67,6 +63,7 @@ fn measure_against(bed: &Bed, peer: Peer, layers: &Layers, report: &mut Report) 
     let options = NodeOptions {
         daemon: Some(DaemonOptions { log_level: LogLevel::Info, ..DaemonOptions::default() }),
         peer,
+        ..NodeOptions::default()
     };
     let node = Node::start(&bed.place, &format!("bench-{peer:?}"), &options)?;
     let mut together = Vec::new();

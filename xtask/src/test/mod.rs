@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// How often the crash tier kills the daemon.
     #[arg(long, value_name = "N", default_value_t = 50)]
     crashes: u32,
+    /// How long the soak tier runs, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    seconds: u32,
     /// How long the fuzz tier runs, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     fuzz: u32,
@@ -40,6 +43,8 @@ pub(crate) struct Context {
     pub cache: Cache,
     /// How often the crash tier kills the daemon.
     pub crashes: u32,
+    /// How long the soak tier runs, in seconds.
+    pub soak_seconds: u32,
     /// How long the fuzz tier runs, in seconds.
     pub fuzz_seconds: u32,
 }
@@ -49,7 +54,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         TIERS.iter().for_each(|tier| println!("{:<12} {}", tier.name, tier.about));
         return Ok(ExitCode::SUCCESS);
     }
-    let context = Context { cache: Cache::open()?, crashes: arguments.crashes, fuzz_seconds: arguments.fuzz };
+    let context = Context {
+        cache: Cache::open()?,
+        crashes: arguments.crashes,
+        soak_seconds: arguments.seconds,
+        fuzz_seconds: arguments.fuzz,
+    };
     let wanted: Vec<&Tier> = TIERS
         .iter()
         .filter(|tier| arguments.tiers.is_empty() || arguments.tiers.iter().any(|name| name == tier.name))

@@ -41,7 +41,37 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier { name: "containerd", about: "real containerd with runc and a registry", run: containerd },
     Tier { name: "compare", about: "every layer against fsck.erofs, the kernel and overlayfs", run: compare },
+    Tier {
+        name: "conformance",
+        about: "containerd's own suite for snapshotters, with times beside its built-in one's",
+        run: |context| one_program(context, "conformance"),
+    },
+    Tier {
+        name: "versions",
+        about: "containerd 2.3, 2.1 and 1.7: pull, run, diff, remove",
+        run: |context| one_program(context, "versions"),
+    },
+    Tier {
+        name: "cri",
+        about: "Kubernetes' interface: pods, volumes, read-only roots, statistics",
+        run: |context| one_program(context, "cri"),
+    },
+    Tier {
+        name: "nerdctl",
+        about: "nerdctl: run, diff, copy, export, commit, push; on three releases of containerd",
+        run: |context| one_program(context, "nerdctl"),
+    },
+    Tier {
+        name: "buildkit",
+        about: "BuildKit: a Dockerfile of three steps",
+        run: |context| one_program(context, "buildkit"),
+    },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
+    Tier {
+        name: "soak",
+        about: "a client that does everything in random order, and knows what must exist",
+        run: soak,
+    },
     Tier { name: "fuzz", about: "arbitrary bytes as a tar, for a short time", run: fuzz_shortly },
 ];
 
@@ -88,8 +118,7 @@ fn deny(context: &Context) -> Result<Count> {
 }
 
 fn client(context: &Context) -> Result<Count> {
-    prepare(context, Images::Small)?;
-    Count::of_tests(real_components("independent_client"))
+    one_program(context, "independent_client")
 }
 
 /// For the build script of the crate containerd-client, which compiles containerd's own .proto files.
@@ -108,7 +137,14 @@ fn containerd(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("peers"))?;
     count += Count::of_tests(real_components("containerd"))?;
     count += Count::of_tests(real_components("diff"))?;
+    count += Count::of_tests(real_components("caches"))?;
     Ok(count)
+}
+
+/// A test program that needs the small images.
+fn one_program(context: &Context, name: &str) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    Count::of_tests(real_components(name))
 }
 
 fn compare(context: &Context) -> Result<Count> {
@@ -121,6 +157,13 @@ fn crash(context: &Context) -> Result<Count> {
     let mut crash = real_components("crash");
     crash.env("NEXUSEROFS_CRASHES", context.crashes.to_string());
     Count::of_tests(crash)
+}
+
+fn soak(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut soak = real_components("soak");
+    soak.env("NEXUSEROFS_SOAK_SECONDS", context.soak_seconds.to_string());
+    Count::of_tests(soak)
 }
 
 /// One of the test programs in `integration/tests`. Its tests share two cores, so they run one at a time.

@@ -1,0 +1,47 @@
+package conformance
+
+import (
+	"context"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/testsuite"
+	"github.com/containerd/containerd/v2/plugins/snapshots/erofs"
+)
+
+// suite is the name that containerd's own erofs snapshotter gives the suite. For this name it leaves out renames of
+// directories of a lower layer, which no overlay without redirect_dir allows.
+const suite = "erofs"
+
+// blockSize is what containerd's own test gives a writable block: 16 MiB.
+const blockSize = "16MiB"
+
+func TestTemplatesInDirectories(t *testing.T) { ours(t, templates) }
+
+func TestTemplatesInBlocks(t *testing.T) { ours(t, templates, "--default-size", blockSize) }
+
+func TestHostInDirectories(t *testing.T) { ours(t, host) }
+
+func TestHostInBlocks(t *testing.T) { ours(t, host, "--default-size", blockSize) }
+
+// TestBuiltin is the snapshotter that we are measured against, in this process.
+func TestBuiltin(t *testing.T) {
+	testsuite.SnapshotterSuite(t, suite, func(_ context.Context, root string) (snapshots.Snapshotter, func() error, error) {
+		snapshotter, err := erofs.NewSnapshotter(root)
+		if err != nil {
+			return nil, nil, err
+		}
+		return snapshotter, snapshotter.Close, nil
+	})
+}
+
+// ours runs the suite on a profile, with a new daemon for each of its tests.
+func ours(t *testing.T, profile string, flags ...string) {
+	testsuite.SnapshotterSuite(t, suite, func(ctx context.Context, dir string) (snapshots.Snapshotter, func() error, error) {
+		daemon, err := startDaemon(ctx, dir, flags...)
+		if err != nil {
+			return nil, nil, err
+		}
+		return daemon.snapshotter(profile), daemon.stop, nil
+	})
+}

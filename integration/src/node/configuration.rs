@@ -1,0 +1,182 @@
+//! The configuration file of a node's containerd: everything private, our plugins first in line, the built-in
+//! peers beside them.
+
+use std::path::Path;
+
+use super::containerd::Peer;
+use super::release::Release;
+use super::{BUILTIN_EROFS, DIFFER, HOST_SNAPSHOTTER, OVERLAYFS, SNAPSHOTTER};
+
+/// What a configuration is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Configuration<'a> {
+    /// The release that reads it.
+    pub release: Release,
+    /// containerd's directories and socket.
+    pub root: &'a Path,
+    pub state: &'a Path,
+    pub socket: &'a Path,
+    /// Our daemon. Without it our plugins are not configured: with our differ first in line and no
+    /// daemon, every unpacking through the diff service would fail.
+    pub plugin: Option<Plugin<'a>>,
+    /// How the built-in erofs differ is tuned.
+    pub peer: Peer,
+    /// Kubernetes' interface, if the node serves it.
+    pub cri: Option<Cri<'a>>,
+}
+
+/// Where our daemon is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plugin<'a> {
+    /// Its socket.
+    pub socket: &'a Path,
+    /// The directory with its data, which containerd tells Kubernetes of.
+    pub root: &'a Path,
+}
+
+/// What containerd is told for Kubernetes' interface.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cri<'a> {
+    /// The snapshotter of all images.
+    pub snapshotter: &'a str,
+    /// Reference of the image that holds a pod's namespaces open.
+    pub sandbox: &'a str,
+    /// Where configurations of networks are looked for.
+    pub networks: &'a Path,
+}
+
+impl Configuration<'_> {
+    /// The file's text.
+    pub(super) fn text(&self) -> String {
+        let version = self.release.configuration();
+        let (root, state, socket) = (self.root.display(), self.state.display(), self.socket.display());
+        let mut disabled = self.release.unwanted_plugins().to_vec();
+        if self.cri.is_none() {
+            disabled.extend(self.release.cri_plugins());
+        }
+        let mut text = format!(
+            r#"version = {version}
+root = "{root}"
+state = "{state}"
+disabled_plugins = {disabled:?}
+
+[grpc]
+  address = "{socket}"
+
+[ttrpc]
+  address = "{socket}.ttrpc"
+
+[plugins."io.containerd.service.v1.diff-service"]
+  default = {differs:?}
+"#,
+            differs = self.differs(),
+        );
+        text.extend(self.plugin.map(our_plugins));
+        if self.release.has_erofs() {
+            text.push_str(&erofs_differ(self.peer));
+        }
+        if self.release != Release::V1_7 {
+            text.push_str(&self.transfer_service());
+        }
+        text.extend(self.cri.map(|cri| cri.text(self.state)));
+        text
+    }
+
+    /// The differs in the order in which the diff service tries them.
+    fn differs(&self) -> Vec<&'static str> {
+        let ours = self.plugin.map(|_| DIFFER);
+        let builtin = self.release.has_erofs().then_some("erofs");
+        ours.into_iter().chain(builtin).chain(["walking"]).collect()
+    }
+
+    /// Which differ the transfer service unpacks with, for each snapshotter.
+    fn transfer_service(&self) -> String {
+        let mut unpack = vec![(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs")];
+        if self.plugin.is_some() {
+            unpack.extend([(SNAPSHOTTER, DIFFER), (HOST_SNAPSHOTTER, DIFFER)]);
+        }
+        let mut text = "\n[plugins.\"io.containerd.transfer.v1.local\"]\n".to_owned();
+        if self.release == Release::V2_3 {
+            text.push_str("  max_concurrent_unpacks = 4\n");
+        }
+        text.extend(unpack.into_iter().map(unpack_entry));
+        text
+    }
+}
+
+fn erofs_differ(peer: Peer) -> String {
+    let options = peer.mkfs_options();
+    format!("\n[plugins.\"io.containerd.differ.v1.erofs\"]\n  mkfs_options = {options}\n")
+}
+
+fn our_plugins(plugin: Plugin<'_>) -> String {
+    let (socket, root) = (plugin.socket.display(), plugin.root.display());
+    let snapshotter = |name: &str| {
+        format!(
+            r#"
+[proxy_plugins.{name}]
+  type = "snapshot"
+  address = "{socket}"
+  capabilities = ["rebase", "remap-ids"]
+  [proxy_plugins.{name}.exports]
+    root = "{root}"
+"#
+        )
+    };
+    format!(
+        r#"{}{}
+[proxy_plugins.{DIFFER}]
+  type = "diff"
+  address = "{socket}"
+"#,
+        snapshotter(SNAPSHOTTER),
+        snapshotter(HOST_SNAPSHOTTER),
+    )
+}
+
+fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
+    format!(
+        r#"
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux/amd64"
+    snapshotter = "{snapshotter}"
+    differ = "{differ}"
+"#
+    )
+}
+
+impl Cri<'_> {
+    fn text(&self, state: &Path) -> String {
+        let Self { snapshotter, sandbox, .. } = self;
+        let (state, networks) = (state.display(), self.networks.display());
+        format!(
+            r#"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{snapshotter}"
+  discard_unpacked_layers = false
+  stats_collect_period = 1
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{sandbox}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  enable_cdi = false
+  disable_apparmor = true
+  tolerate_missing_hugetlb_controller = true
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        # The machine's service manager does not manage these groups.
+        SystemdCgroup = false
+        Root = "{state}/runc"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "{networks}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+"#
+        )
+    }
+}

@@ -1,0 +1,155 @@
+//! containerd's own suite for snapshotters, against every profile that a host can mount, in both modes.
+//!
+//! `conformance/` holds the suite's program. It runs its tests one at a time, so that times can be compared with those of
+//! containerd's built-in erofs snapshotter, which the table at the end shows beside ours.
+
+use std::fs;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nexuserofs_integration::bed::{Bed, Needs, Profile};
+use nexuserofs_integration::command::Run;
+use nexuserofs_integration::gotest::{self, Ended, Ending};
+use nexuserofs_integration::harness::{self, Test};
+use nexuserofs_integration::host::tools::CONFORMANCE;
+use nexuserofs_integration::node::daemon;
+
+const TESTS: &[Test] = &[
+    Test { name: "builtin_erofs", run: |bed| passes(bed, &BUILTIN) },
+    Test { name: "templates_in_directories", run: |bed| passes(bed, &OURS[0]) },
+    Test { name: "templates_in_blocks", run: |bed| passes(bed, &OURS[1]) },
+    Test { name: "host_in_directories", run: |bed| passes(bed, &OURS[2]) },
+    Test { name: "host_in_blocks", run: |bed| passes(bed, &OURS[3]) },
+    Test { name: "times_beside_the_builtin", run: compare_times },
+];
+
+/// How many tests the suite has in containerd 2.3.4. One that is missing has not passed.
+const TESTS_OF_THE_SUITE: usize = 21;
+
+/// The test that mounts a chain again and again while it grows to 128 layers.
+const LONG_CHAIN: &str = "128LayersMount";
+
+/// How many times as long as ours the built-in snapshotter takes for it, at least, on the host profile.
+const LONG_CHAIN_RATIO: u32 = 3;
+
+/// The suite with one snapshotter. It runs once, however many tests here look at what came of it.
+struct Suite {
+    /// The Go test.
+    test: &'static str,
+    ended: OnceLock<Result<Vec<Ended>, String>>,
+}
+
+static BUILTIN: Suite = Suite::of("TestBuiltin");
+
+static OURS: [Suite; 4] = [
+    Suite::of("TestTemplatesInDirectories"),
+    Suite::of("TestTemplatesInBlocks"),
+    Suite::of("TestHostInDirectories"),
+    Suite::of("TestHostInBlocks"),
+];
+
+fn main() -> Result<ExitCode> {
+    let needs = Needs { programs: Some(Profile::Debug), extras: &[CONFORMANCE], ..Needs::default() };
+    harness::main(needs, TESTS)
+}
+
+impl Suite {
+    const fn of(test: &'static str) -> Self {
+        Self { test, ended: OnceLock::new() }
+    }
+
+    /// How each of the suite's tests ended.
+    fn results(&self, bed: &Bed) -> Result<&[Ended]> {
+        let ended = self.ended.get_or_init(|| self.run(bed).map_err(|error| format!("{error:#}")));
+        Ok(ended.as_ref().map_err(|error| anyhow!("{error}"))?)
+    }
+
+    fn run(&self, bed: &Bed) -> Result<Vec<Ended>> {
+        // Short, because mount options of 128 layers below it have to fit in a page.
+        let work = bed.place.scratch.join(self.test);
+        fs::create_dir(&work)?;
+        let mut command = Run::new(bed.place.extra(CONFORMANCE)?.join("conformance.test"))
+            .args(["-test.v", "-test.parallel=1", "-test.timeout=10m"])
+            .arg(format!("-test.run=^{}$", self.test))
+            .env("NEXUSEROFS_SNAPSHOTTER", bed.place.programs.join(daemon::PROGRAM))
+            .env("TMPDIR", &work)
+            .dir(&work)
+            .into_command();
+        let output = command.output().context("start the suite")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let ended = gotest::subtests(self.test, &text);
+        let explained = ended.iter().any(|test| test.ending == Ending::Failed);
+        if explained || !output.status.success() {
+            println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        ensure!(explained || output.status.success(), "the suite ended with {}", output.status);
+        Ok(ended)
+    }
+}
+
+/// Every test of the suite ran and passed.
+fn passes(bed: &Bed, suite: &Suite) -> Result<()> {
+    let ended = suite.results(bed)?;
+    let others: Vec<String> = ended
+        .iter()
+        .filter(|test| test.ending != Ending::Passed)
+        .map(|test| format!("{} {:?}", test.name, test.ending))
+        .collect();
+    ensure!(others.is_empty(), "of {} tests, these did not pass: {}", ended.len(), others.join(", "));
+    ensure!(
+        ended.len() == TESTS_OF_THE_SUITE,
+        "{TESTS_OF_THE_SUITE} tests were expected, {} ran",
+        ended.len()
+    );
+    Ok(())
+}
+
+/// Prints a table, and holds the long chain's time against the built-in's.
+fn compare_times(bed: &Bed) -> Result<()> {
+    let builtin = BUILTIN.results(bed)?;
+    let ours = OURS.iter().map(|suite| suite.results(bed)).collect::<Result<Vec<_>>>()?;
+    println!(
+        "\n{:<28} {:>9} {}",
+        "seconds",
+        "built-in",
+        OURS.iter().map(|suite| suite.test).collect::<Vec<_>>().join(" ")
+    );
+    for test in builtin {
+        let times: Vec<String> = OURS
+            .iter()
+            .zip(&ours)
+            .map(|(suite, ended)| format!("{:>width$}", shown(ended, &test.name), width = suite.test.len()))
+            .collect();
+        println!("{:<28} {:>9} {}", test.name, shown(builtin, &test.name), times.join(" "));
+    }
+    let theirs = time_of(builtin, LONG_CHAIN)?;
+    for (suite, ended) in OURS.iter().zip(&ours).skip(2) {
+        let took = time_of(ended, LONG_CHAIN)?;
+        ensure!(
+            took * LONG_CHAIN_RATIO <= theirs,
+            "{LONG_CHAIN} took {took:?} in {}, more than a third of the built-in's {theirs:?}",
+            suite.test
+        );
+    }
+    Ok(())
+}
+
+fn find<'a>(tests: &'a [Ended], name: &str) -> Option<&'a Ended> {
+    tests.iter().find(|test| test.name == name)
+}
+
+fn shown(tests: &[Ended], name: &str) -> String {
+    match find(tests, name) {
+        Some(test) if test.ending == Ending::Passed => format!("{:.2}", test.took.as_secs_f64()),
+        Some(test) => format!("{:?}", test.ending),
+        None => "missing".to_owned(),
+    }
+}
+
+fn time_of(tests: &[Ended], name: &str) -> Result<Duration> {
+    let test = find(tests, name).with_context(|| format!("{name} did not run"))?;
+    ensure!(test.ending == Ending::Passed, "{name} did not pass, so its time means nothing");
+    Ok(test.took)
+}

@@ -1,0 +1,25 @@
+//! What the daemon mounts itself: layers, once for the whole node, and writable blocks.
+//!
+//! Whoever cannot follow a mount plan with templates is given plain paths instead: containerd before
+//! 2.2, nerdctl's commit and cp, BuildKit, the CRI's image volumes. All layers are mounted in one
+//! directory, under names of four characters: containerd shortens the paths of an overlay's lower
+//! directories by what they have in common, and clones that directory to shift owners into a user
+//! namespace (`core/mount/mount_linux.go`).
+//!
+//! Nothing counts mounts. A layer is mounted when the first plan needs it and unmounted when the
+//! layer is removed; what is mounted is asked of the kernel.
+//!
+//! * [`LayerMounts`]: which layer is mounted under which name.
+//! * [`mounting`]: one mount, and its end.
+//! * [`visibility`]: whether containerd sees what we mount.
+//! * `name`: the name of a mounted layer; `mountinfo`: what the kernel says is mounted.
+
+mod layers;
+mod mountinfo;
+pub mod mounting;
+mod name;
+pub mod visibility;
+
+pub use layers::{Adoption, LayerMounts};
+pub use mounting::Error;
+pub use name::{InvalidMountName, MountName};

@@ -1,0 +1,157 @@
+//! One mount of ours: a layer or a writable block, and how it ends.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::error::{Classify, Kind, io_kind};
+use crate::expose::plan::BLOCK_MOUNT_NAME;
+use crate::store;
+use crate::sys::loop_device::{Access, LoopDevice};
+
+/// Why something cannot be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] store::Error),
+    /// The kernel refused a mount.
+    #[error(
+        "cannot mount {} on {}: {source}; the kernel's log has the reason, and the daemon must run as root",
+        image.display(), point.display()
+    )]
+    Mount {
+        /// What was to be mounted.
+        image: PathBuf,
+        /// On what.
+        point: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file cannot be made a block device.
+    #[error("cannot attach {} to a loop device: {source}; the kernel needs its loop driver (CONFIG_BLK_DEV_LOOP)", image.display())]
+    Loop {
+        /// The file.
+        image: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A name belongs to another layer. Only a damaged record can say otherwise.
+    #[error("another layer than {wanted} is mounted under {}: remove the container and make it anew", point.display())]
+    NameTaken {
+        /// The mount point.
+        point: PathBuf,
+        /// The layer that a plan says is mounted there.
+        wanted: crate::layer::LayerKey,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Mount { source, .. } | Self::Loop { source, .. } => io_kind(source),
+            Self::NameTaken { .. } => Kind::DataLoss,
+        }
+    }
+}
+
+/// Mounts layers, in the way that this kernel has for it.
+#[derive(Debug, Default)]
+pub(super) struct LayerMounter {
+    /// Whether the kernel said that it mounts EROFS from block devices only (before Linux 6.12). It
+    /// would say so in its log at every attempt.
+    needs_device: AtomicBool,
+}
+
+impl LayerMounter {
+    /// Mounts the EROFS file `image` read-only on the directory `point`.
+    pub(super) fn mount(&self, image: &Path, point: &Path) -> Result<(), Error> {
+        if !self.needs_device.load(Ordering::Relaxed) {
+            match mount(image, point, "erofs", MountFlags::RDONLY) {
+                Err(Error::Mount { source, .. }) if Errno::from_io_error(&source) == Some(Errno::NOTBLK) => {}
+                result => return result,
+            }
+            self.needs_device.store(true, Ordering::Relaxed);
+        }
+        mount_by_device(image, point, "erofs", Access::ReadOnly)
+    }
+}
+
+/// Mounts the writable block `image` on the directory `point`, which is made if it is not there. If
+/// something is mounted there, that is the block already.
+///
+/// # Errors
+/// If the kernel refuses, or there is no loop device.
+pub fn mount_block(image: &Path, point: &Path) -> Result<(), Error> {
+    make_point(point)?;
+    if is_mount_point(point)? { Ok(()) } else { mount_by_device(image, point, "ext4", Access::ReadWrite) }
+}
+
+/// Makes a directory to mount something on.
+pub(super) fn make_point(point: &Path) -> Result<(), store::Error> {
+    match DirBuilder::new().mode(0o700).create(point) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.map_err(store::Error::io("create", point)),
+    }
+}
+
+fn mount_by_device(image: &Path, point: &Path, fstype: &str, access: Access) -> Result<(), Error> {
+    let writable = access == Access::ReadWrite;
+    let file =
+        File::options().read(true).write(writable).open(image).map_err(store::Error::io("open", image))?;
+    let device = LoopDevice::attach(&file, access)
+        .map_err(|source| Error::Loop { image: image.to_owned(), source })?;
+    let flags = match access {
+        Access::ReadOnly => MountFlags::RDONLY,
+        Access::ReadWrite => MountFlags::empty(),
+    };
+    mount(device.path(), point, fstype, flags)
+}
+
+fn mount(source: &Path, point: &Path, fstype: &str, flags: MountFlags) -> Result<(), Error> {
+    rustix::mount::mount(source, point, fstype, flags, None).map_err(|errno| Error::Mount {
+        image: source.to_owned(),
+        point: point.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// Whether something is mounted on `path`. Nothing at `path` is no mount point.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn is_mount_point(path: &Path) -> Result<bool, store::Error> {
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::empty()) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(store::Error::io("look at", path)(errno)),
+    }
+}
+
+/// Unmounts what is mounted on `path`, if anything is. What somebody uses stays mounted.
+///
+/// # Errors
+/// `EBUSY` if it is in use, and what else the kernel says.
+pub fn unmount(path: &Path) -> Result<(), store::Error> {
+    while is_mount_point(path)? {
+        rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).map_err(store::Error::io("unmount", path))?;
+    }
+    Ok(())
+}
+
+/// Unmounts what we may have mounted on or in a directory that is about to be deleted: a layer, or a
+/// snapshot's writable block.
+///
+/// # Errors
+/// As [`unmount`]: then the directory must stay.
+pub fn detach(path: &Path) -> Result<(), store::Error> {
+    unmount(&path.join(BLOCK_MOUNT_NAME))?;
+    unmount(path)
+}

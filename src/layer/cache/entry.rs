@@ -1,0 +1,132 @@
+//! One file of a cache, and whether it can be taken.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::RECORD_EXTENSION;
+use crate::image::digest::Digest;
+use crate::image::erofs::{self, InvalidSuperblock, Superblock};
+use crate::image::tree::BLOCK_SIZE;
+use crate::layer::LayerRecord;
+use crate::store::{self, sidecar};
+
+/// Permission bits with which somebody besides the owner could change a file.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// A file of a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    path: PathBuf,
+    diff_id: Digest,
+}
+
+/// What a whole file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Its size in bytes, a multiple of 4096.
+    pub image_bytes: u64,
+}
+
+/// Why a file cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// It cannot be read.
+    #[error("cannot read it: {0}")]
+    Read(#[from] io::Error),
+    /// A directory, a device or a link.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// Somebody else could change it while containers run on it.
+    #[error("user {uid} owns it and its mode is {mode:04o}: make it root's, with mode 0644")]
+    Writable {
+        /// Its owner.
+        uid: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is no EROFS image, or a damaged one.
+    #[error(transparent)]
+    Superblock(#[from] InvalidSuperblock),
+    /// It was cut off, or something was appended.
+    #[error("it has {found} bytes, its superblock says {expected}")]
+    Size {
+        /// The size of the file in bytes.
+        found: u64,
+        /// The size of the image in bytes.
+        expected: u64,
+    },
+    /// Another program made it, or it is another layer.
+    #[error(
+        "its UUID is not the one that image layout v1 gives this layer: another program made it, or it is another layer"
+    )]
+    Foreign,
+}
+
+impl Entry {
+    pub(super) const fn new(path: PathBuf, diff_id: Digest) -> Self {
+        Self { path, diff_id }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Digest of the uncompressed tar that the layer was made of, as the file's name says.
+    #[must_use]
+    pub const fn diff_id(&self) -> Digest {
+        self.diff_id
+    }
+
+    /// The record beside the file. None if there is none, or it is not this layer's.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn record(&self) -> Result<Option<LayerRecord>, store::Error> {
+        match sidecar::read::<LayerRecord>(&self.path.with_extension(RECORD_EXTENSION)) {
+            Ok(record) => {
+                let is_ours =
+                    |record: &LayerRecord| record.tar().is_some_and(|tar| tar.diff_id == self.diff_id);
+                Ok(Some(record).filter(|record| record.is_consistent() && is_ours(record)))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at owner, size and superblock: whether this is a finished image of this layer, which only its
+    /// owner can change. The content is not read: for that see [`super::proof`].
+    ///
+    /// # Errors
+    /// [`Invalid`] says why it cannot be taken.
+    pub fn check(&self) -> Result<Checked, Invalid> {
+        let metadata = self.path.symlink_metadata()?;
+        check_owner(&metadata)?;
+        let mut first = Vec::new();
+        File::open(&self.path)?.take(BLOCK_SIZE).read_to_end(&mut first)?;
+        let superblock = Superblock::parse(&first)?;
+        let (found, expected) = (metadata.len(), superblock.image_size());
+        if found != expected {
+            return Err(Invalid::Size { found, expected });
+        }
+        if superblock.uuid != erofs::uuid(&self.diff_id) {
+            return Err(Invalid::Foreign);
+        }
+        Ok(Checked { image_bytes: found })
+    }
+}
+
+fn check_owner(metadata: &Metadata) -> Result<(), Invalid> {
+    if !metadata.is_file() {
+        return Err(Invalid::NotAFile);
+    }
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if uid == rustix::process::geteuid().as_raw() && mode & OTHERS_WRITE == 0 {
+        Ok(())
+    } else {
+        Err(Invalid::Writable { uid, mode })
+    }
+}

@@ -1,0 +1,77 @@
+//! A file of a cache in the making: written under a name that nobody looks for, synced, then renamed.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Entry, LayerCache, RECORD_EXTENSION};
+use crate::layer::record::{FromTar, LayerRecord};
+use crate::store::Error;
+use crate::store::sidecar::{self, Durability};
+use crate::store::unique::Unique;
+
+/// Virtual machine monitors may run as another user.
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// A file in the making. It is deleted on drop unless it was published.
+#[derive(Debug)]
+pub struct Slot {
+    cache: LayerCache,
+    path: PathBuf,
+}
+
+impl Slot {
+    pub(super) fn new(cache: &LayerCache) -> Result<Self, Error> {
+        make_directory(cache.directory())?;
+        let unique = Unique::new().map_err(Error::io("name a file in", cache.directory()))?;
+        Ok(Self { cache: cache.clone(), path: cache.directory().join(format!(".{unique}.tmp")) })
+    }
+
+    /// Where to write the file. Nothing is there yet.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the file of a layer of `tar` under its diffID, with its record beside it, in place of any that is there. Both are
+    /// on disk when this returns.
+    ///
+    /// # Errors
+    /// If the operating system refuses. What was in the cache is there still.
+    pub fn publish(self, record: &LayerRecord, tar: &FromTar) -> Result<Entry, Error> {
+        let place = self.cache.path_of(&tar.diff_id);
+        let shelf = place.parent().unwrap_or(self.cache.directory());
+        make_directory(shelf)?;
+        fs::set_permissions(&self.path, Permissions::from_mode(FILE_MODE))
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .map_err(Error::io("sync", &self.path))?;
+        // The record comes first: a file is an entry from the moment that it has its name.
+        let beside = place.with_extension(RECORD_EXTENSION);
+        sidecar::write(&beside, record, Durability::Synced)?;
+        fs::set_permissions(&beside, Permissions::from_mode(FILE_MODE))
+            .map_err(Error::io("set the mode of", &beside))?;
+        fs::rename(&self.path, &place).map_err(Error::io("rename to", &place))?;
+        sync_directories(shelf, self.cache.directory())?;
+        Ok(Entry::new(place, tar.diff_id))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // After a publication nothing has this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(Error::io("create", path))
+}
+
+/// Makes the names in `lowest` and in each directory above it up to `highest` durable.
+fn sync_directories(lowest: &Path, highest: &Path) -> Result<(), Error> {
+    for directory in lowest.ancestors().take_while(|directory| directory.starts_with(highest)) {
+        File::open(directory).and_then(|open| open.sync_all()).map_err(Error::io("sync", directory))?;
+    }
+    Ok(())
+}

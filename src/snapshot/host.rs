@@ -1,0 +1,61 @@
+//! What plans of the host flavour need mounted, and when it is.
+//!
+//! A snapshot's mounts are made after its record, and again by whatever asks for its plan: so a record
+//! never lacks them for long, and no mount lacks a record. They go with the record too: the layers'
+//! with the layer, a block's with the snapshot's directory, both by way of the trash.
+
+use super::Error;
+use super::index::Index;
+use super::ledger::Ledger;
+use super::record::{Active, Record, State};
+use crate::expose::host::{Adoption, MountName, mounting};
+use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, Writable};
+use crate::layer::LayerKey;
+
+/// Mounts what the plan of this snapshot names, where it is not mounted yet.
+pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
+    let Some((lower, names)) = host_lower(record) else { return Ok(()) };
+    ledger.mounts.ensure(lower.layers.iter().zip(names))?;
+    if matches!(&record.state, State::Active(Active { writable: Writable::Block, .. })) {
+        let directory = ledger.directories.of(record.id);
+        mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
+    }
+    Ok(())
+}
+
+/// Whether the names in this snapshot's plan are those of its layers still.
+pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
+    host_lower(record).is_none_or(|(lower, names)| ledger.mounts.are_current(&lower.layers, names))
+}
+
+/// Takes over the mounts of an earlier daemon, and mounts what is missing, as after a reboot. What
+/// cannot be mounted is logged, and tried again when somebody asks for the plan.
+pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
+    let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
+    let planned = ledger.read(planned);
+    let exists = |layer: &LayerKey| ledger.read(|index| index.layer(layer).is_some());
+    let adoption = ledger.mounts.adopt(planned, exists)?;
+    for record in records {
+        if let Err(error) = attach(ledger, &record) {
+            tracing::error!(
+                %error, profile = %record.profile, key = %record.key,
+                "what a snapshot needs cannot be mounted"
+            );
+        }
+    }
+    Ok(adoption)
+}
+
+/// The names that plans have given out, each once.
+fn planned(index: &Index) -> std::collections::BTreeMap<LayerKey, MountName> {
+    let lowers = index.snapshots().filter_map(|record| host_lower(record));
+    lowers.flat_map(|(lower, names)| lower.layers.iter().cloned().zip(names.iter().cloned())).collect()
+}
+
+fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {
+    let lower = record.lower()?;
+    match &lower.flavour {
+        Flavour::Host { names } => Some((lower, names)),
+        Flavour::Template => None,
+    }
+}

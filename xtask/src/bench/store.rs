@@ -1,0 +1,139 @@
+//! `cargo xtask bench store`: what calls cost in a small store and in a large one, in turns.
+
+mod calls;
+mod fill;
+mod report;
+mod samples;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::node::{
+    BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER,
+};
+use nexuserofs_integration::progress::Steps;
+
+use self::calls::{Route, Target};
+use self::report::{Report, Subject};
+use self::samples::Samples;
+use super::{StoreArguments, machine, page};
+use crate::bars::{self, Bars};
+
+/// containerd namespace of the measurements.
+const NAMESPACE: &str = "bench";
+
+/// The profile whose snapshots write to a block.
+const BLOCK_PROFILE: &str = "nexuserofs-block";
+
+/// What the daemon's settings file says.
+const SETTINGS: &str = "[profiles.nexuserofs-block]\ndefault_size = \"20GiB\"\n";
+
+/// Every so many snapshots, one is an active one.
+const ACTIVE_SHARE: u32 = 20;
+
+pub(super) fn run(arguments: &StoreArguments) -> Result<ExitCode> {
+    let bars = Bars::new(8);
+    let steps = Steps::new(&bars);
+    let needs = Needs { programs: Some(Profile::Release), ..Needs::default() };
+    bed::run(needs, &steps, bars::summary, |bed| {
+        let report = measure(&bed, arguments)?;
+        println!("{report}");
+        if !arguments.print_only {
+            page::put(&bed.place.project, &report.to_string())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A node whose stores hold about the same number of snapshots each.
+struct Store {
+    node: Node,
+    targets: Vec<Target>,
+}
+
+fn measure(bed: &Bed, arguments: &StoreArguments) -> Result<Report> {
+    let (mut small, mut large) = (Store::fill(bed, arguments.small)?, Store::fill(bed, arguments.large)?);
+    let mut samples: Vec<[Samples; 2]> = small.targets.iter().map(|_| Default::default()).collect();
+    for round in 0..arguments.rounds {
+        for (target, samples) in samples.iter_mut().enumerate() {
+            let [of_small, of_large] = samples;
+            let mut turns = [(&small, of_small), (&large, of_large)];
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            for (store, samples) in turns {
+                let target = store.targets.get(target).context("the stores have other targets")?;
+                calls::round(target, round, samples).with_context(|| format!("in a round of {target}"))?;
+            }
+        }
+    }
+    let restarts = [small.restart()?, large.restart()?];
+    Ok(Report {
+        date: machine::today()?,
+        machine: machine::describe(&bed.place.scratch)?,
+        versions: bed.place.versions.clone(),
+        sizes: [arguments.small, arguments.large],
+        rounds: arguments.rounds,
+        subjects: subjects(&large.targets, samples),
+        restarts,
+    })
+}
+
+fn subjects(targets: &[Target], samples: Vec<[Samples; 2]>) -> Vec<Subject> {
+    let pairs = targets.iter().zip(samples);
+    pairs
+        .map(|(target, samples)| Subject { name: target.to_string(), route: target.route, samples })
+        .collect()
+}
+
+impl Store {
+    /// Starts a node and fills the store of our daemon and those of containerd's own snapshotters.
+    fn fill(bed: &Bed, snapshots: u32) -> Result<Self> {
+        let options = NodeOptions {
+            daemon: Some(DaemonOptions {
+                log_level: LogLevel::Info,
+                settings: Some(SETTINGS.to_owned()),
+                ..DaemonOptions::default()
+            }),
+            ..NodeOptions::default()
+        };
+        let node = Node::start(&bed.place, &format!("store-{snapshots}"), &options)?;
+        let daemon = node.daemon.as_ref().context("no daemon")?;
+        let filler = fill::Filler::new(&node.containerd, daemon, NAMESPACE)?;
+        let active = snapshots / ACTIVE_SHARE;
+        let mut targets = Vec::new();
+        // The block profile's snapshots are in the same store, so both count.
+        let blocks = filler.ours_directly(BLOCK_PROFILE, fill::IMAGE_LAYERS, active / 2)?;
+        let directories = active - active / 2;
+        let committed = snapshots.saturating_sub(fill::IMAGE_LAYERS + active);
+        targets.push(filler.ours_through_containerd(SNAPSHOTTER, committed, directories)?);
+        targets.insert(0, blocks);
+        targets.insert(0, filler.seen_by_daemon(SNAPSHOTTER)?);
+        for peer in [OVERLAYFS, BUILTIN_EROFS] {
+            targets.push(filler.peer(peer, snapshots - active, active)?);
+        }
+        Ok(Self { node, targets })
+    }
+
+    /// Restarts the daemon.
+    fn restart(&mut self) -> Result<report::Restart> {
+        let daemon = self.node.daemon()?;
+        let memory_before = samples::resident_bytes(daemon.pid())?;
+        daemon.stop()?;
+        let begun = std::time::Instant::now();
+        daemon.restart()?;
+        let took = begun.elapsed();
+        Ok(report::Restart { took, memory_before, memory_after: samples::resident_bytes(daemon.pid())? })
+    }
+}
+
+impl Route {
+    /// Who answers the calls.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Daemon => "asked by its own socket, as containerd asks it",
+            Self::Containerd => "through containerd's snapshot service",
+        }
+    }
+}
