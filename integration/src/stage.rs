@@ -190,6 +190,7 @@ impl Entrance {
             bind(source, &inside(&root, target))?;
         }
         system_directories(&root)?;
+        network_files(&root)?;
         switch_root(&root)?;
 
         let child = Command::new(PROGRAM)
@@ -248,6 +249,12 @@ fn system_directories(root: &Path) -> Result<()> {
             .with_context(|| format!("mount a tmpfs on /{dir}"))?;
     }
     Ok(())
+}
+
+/// What an installer writes and a bare root lacks. Pods and containers get copies.
+fn network_files(root: &Path) -> Result<()> {
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n").context("write /etc/hosts")?;
+    fs::write(root.join("etc/resolv.conf"), "").context("write /etc/resolv.conf")
 }
 
 fn switch_root(root: &Path) -> Result<()> {

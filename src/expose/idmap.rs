@@ -76,6 +76,11 @@ impl IdMap {
         self.0.iter().find_map(|range| shift(id, range.host, range.container, range.size))
     }
 
+    /// The ranges: first identifier in the container, first one on the host, and how many.
+    pub fn ranges(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        self.0.iter().map(|range| (range.container, range.host, range.size))
+    }
+
     /// The identifier on the host of the container's root.
     #[must_use]
     pub fn root(&self) -> u32 {

@@ -4,7 +4,7 @@
 //! * [`plan`]: the entries that a snapshot gets, as a pure function of its record.
 //! * [`overlay`]: the directories that a snapshot writes to.
 //! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
-//! * [`idmap`]: mappings of user namespaces; [`unshift`](mod@unshift): owners as they are seen inside.
+//! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
 
 pub mod block;
@@ -13,4 +13,3 @@ pub mod idmap;
 pub mod mount;
 pub mod overlay;
 pub mod plan;
-pub mod unshift;

@@ -30,8 +30,8 @@ pub const BLOCK_NAME: &str = "rwlayer.img";
 pub const BLOCK_MOUNT_NAME: &str = "rw";
 /// Overlay's upper directory in it.
 pub const BLOCK_UPPER_NAME: &str = "rw/upper";
-/// Directory beside the mounted layers in which there is never anything.
-pub const EMPTY_NAME: &str = "empty";
+/// Directory in which the daemon mounts the layers with the owners of a user namespace.
+pub const SHIFTED_NAME: &str = "lower";
 
 /// How the layers are handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub const EMPTY_NAME: &str = "empty";
 pub enum Flavour {
     /// One EROFS entry for each layer, and templates that join them: containerd or a runtime mounts them.
     Template,
-    /// Paths of layers that the daemon mounted.
+    /// Paths of layers that the daemon mounted. Owners are shifted already, where a mapping says so.
     Host {
         /// The names that the layers are mounted under, one for each and in their order.
         names: Vec<MountName>,
@@ -92,8 +92,13 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
         ([], _) => return vec![bind("bind", places.own(UPPER_NAME), "ro")],
         // The mount manager fails on a plan that it mounts to the end and that has a template, so a
         // single layer goes without an overlay.
-        ([layer], None) => return vec![single(lower, layer, places)],
-        ([_], Some(_)) => lone_stack(lower, places),
+        ([_], _) if matches!(lower.flavour, Flavour::Host { .. }) => {
+            return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")];
+        }
+        ([layer], None) => return vec![layer_entry(layer, places)],
+        // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
+        // directory the kernel asks for two: the layer on itself is the layer.
+        ([layer], Some(_)) => template_stack(0, &[layer.clone(), layer.clone()], places),
         _ => stack(lower, 0, places),
     };
     let kept = lower.overlay_options.iter().filter(|option| !needs_upper(option));
@@ -137,10 +142,6 @@ impl Places<'_> {
     fn own(&self, name: &str) -> String {
         format!("{}/{name}", self.snapshot)
     }
-
-    fn mounted(&self, name: &str) -> String {
-        format!("{}/{name}", self.mounts)
-    }
 }
 
 /// Layers for an overlay to join.
@@ -155,29 +156,13 @@ struct Stack {
 fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     match &lower.flavour {
         Flavour::Template => template_stack(first, &lower.layers, places),
-        Flavour::Host { names } => Stack {
-            entries: Vec::new(),
-            lowerdir: names.iter().map(|name| places.mounted(name.as_str())).collect::<Vec<_>>().join(":"),
-        },
-    }
-}
-
-/// A single layer for an overlay without an upper directory, of which the kernel asks two lower
-/// ones. An overlay it must be, since containerd shifts owners on no read-only bind and on no
-/// EROFS entry.
-fn lone_stack(lower: &Lower, places: Places<'_>) -> Stack {
-    match &lower.flavour {
-        // The layer on itself is the layer. An empty directory of ours would do too, but containerd
-        // wants lower directories to have a parent in common.
-        Flavour::Template => {
-            let twice: Vec<_> = lower.layers.iter().chain(&lower.layers).cloned().collect();
-            template_stack(0, &twice, places)
-        }
-        Flavour::Host { .. } => {
-            let mut stack = stack(lower, 0, places);
-            stack.lowerdir.push(':');
-            stack.lowerdir.push_str(&places.mounted(EMPTY_NAME));
-            stack
+        Flavour::Host { names } => {
+            let path = |(index, name): (usize, &MountName)| match lower.mapping {
+                None => format!("{}/{name}", places.mounts),
+                Some(_) => places.own(&format!("{SHIFTED_NAME}/{index}")),
+            };
+            let paths: Vec<_> = names.iter().enumerate().map(path).collect();
+            Stack { entries: Vec::new(), lowerdir: paths.join(":") }
         }
     }
 }
@@ -190,14 +175,6 @@ fn template_stack(first: usize, layers: &[LayerKey], places: Places<'_>) -> Stac
             1 => format!("{{{{ mount {first} }}}}"),
             _ => format!("{{{{ overlay {first} {last} }}}}"),
         },
-    }
-}
-
-/// A single layer without an overlay.
-fn single(lower: &Lower, layer: &LayerKey, places: Places<'_>) -> Mount {
-    match &lower.flavour {
-        Flavour::Template => layer_entry(layer, places),
-        Flavour::Host { .. } => bind("bind", stack(lower, 0, places).lowerdir, "ro"),
     }
 }
 
@@ -239,15 +216,16 @@ fn overlay<'a>(
     lowerdir: String,
     added: impl IntoIterator<Item = &'a String>,
 ) -> Mount {
-    if let Some(IdMapping { uids, gids }) = &lower.mapping {
-        options.extend([format!("uidmap={uids}"), format!("gidmap={gids}")]);
-    }
+    let fstype = match (&lower.flavour, &lower.mapping) {
+        (Flavour::Host { .. }, _) => "overlay",
+        (Flavour::Template, None) => "format/overlay",
+        (Flavour::Template, Some(IdMapping { uids, gids })) => {
+            options.extend([format!("uidmap={uids}"), format!("gidmap={gids}")]);
+            "format/overlay"
+        }
+    };
     options.push(format!("lowerdir={lowerdir}"));
     options.extend(added.into_iter().cloned());
-    let fstype = match lower.flavour {
-        Flavour::Template => "format/overlay",
-        Flavour::Host { .. } => "overlay",
-    };
     mount(fstype, "overlay", options)
 }
 

@@ -30,8 +30,9 @@ impl Classify for Error {
     }
 }
 
-/// Writes what is in the directory `top` to the new layer file `path`, waits until that is on the disk, and
-/// returns the layer's record. The file is a function of the directory and `unique`.
+/// Writes what is in the directory `top`, with what `adjust` does to its tree, to the new layer file `path`,
+/// waits until that is on the disk, and returns the layer's record. The file is a function of the directory,
+/// `unique` and `adjust`.
 ///
 /// # Errors
 /// Where the directory cannot be read or expressed, or the file exists or cannot be written.
@@ -40,10 +41,12 @@ pub fn build(
     top: OwnedFd,
     path: &Path,
     unique: Unique,
+    adjust: &dyn Fn(&mut Tree),
     stop: &dyn Fn() -> bool,
 ) -> Result<LayerRecord, Error> {
     let mut file = ImageFile::create(path)?;
-    let tree = upper::store(top, file.sink(), stop)?;
+    let mut tree = upper::store(top, file.sink(), stop)?;
+    adjust(&mut tree);
     let image_bytes = file.finish(&tree, erofs::written_uuid(unique.to_bytes()))?;
     let root = RootAttributes::of(&tree.inode(Tree::ROOT).metadata);
     Ok(LayerRecord::written(unique, image_bytes, root))

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::index::{Change, Index};
 use super::model::QUIESCED_LABEL;
-use super::record::{Active, Committed, Record, SnapshotId, State, Unsealed};
+use super::record::{Active, Committed, Record, State};
 use super::{Error, Labels, Snapshotter};
 use crate::expose::block::{self, Holder};
 use crate::expose::plan::Writable;
@@ -53,7 +53,7 @@ impl Snapshotter {
         let record = self.inner.ledger.read(|index| request.check(index).map(Arc::clone))?;
         match self.holder(&record, &request)? {
             Holder::Host => self.commit_now(request),
-            Holder::QuiescedGuest => self.commit_quiesced(record.id, request),
+            Holder::QuiescedGuest => self.commit_quiesced(&record, request),
         }
     }
 
@@ -84,7 +84,7 @@ impl Snapshotter {
                     let usage = ledger.shelf.usage(layer)?.into();
                     State::Committed(Committed { layer: layer.clone(), usage })
                 }
-                None => State::Unsealed(Unsealed { writable: active.writable }),
+                None => State::Unsealed(active.unsealed()),
             };
             let record = Arc::new(request.committed(record, state)?);
             committed = Some(Arc::clone(&record));
@@ -100,11 +100,15 @@ impl Snapshotter {
     }
 
     /// Makes the layer first: once the call is answered, the guest goes on writing.
-    fn commit_quiesced(&self, id: SnapshotId, request: Request<'_>) -> Result<(), Error> {
+    fn commit_quiesced(&self, record: &Record, request: Request<'_>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let workshop = self.inner.sealing.workshop();
-        let (staging, layer) = workshop.convert(id, Writable::Block, Holder::QuiescedGuest, &|| false)?;
+        let (id, written) = (record.id, record.active()?.unsealed());
+        let (staging, layer) = workshop.convert(id, &written, Holder::QuiescedGuest, &|| false)?;
         let key = layer.key.clone();
+        let _publication = self.inner.publications.lock(key.clone());
+        // Another commit of the same may have been faster, and its layer is in use.
+        ledger.read(|index| request.check(index).map(drop))?;
         ledger.publish(staging, layer, |index| {
             let record = request.check(index)?;
             let usage = ledger.shelf.usage(&key)?.into();

@@ -35,7 +35,7 @@ pub struct OpenUpper {
     pub directory: OwnedFd,
     /// The mount that it is in, if it is in a writable block. Has to live as long as the directory is used.
     pub block: Option<MountedBlock>,
-    /// The user namespace that the owners in it are shifted into.
+    /// What shifts the owners in it, if something does: [`unshift`](super::unshift) is to be called.
     pub mapping: Option<IdMapping>,
 }
 
@@ -71,12 +71,12 @@ impl Snapshotter {
     /// is not there or cannot be mounted.
     pub fn open_written(&self, Written(record): &Written) -> Result<OpenUpper, Error> {
         let directories = &self.inner.ledger.directories;
-        let active = record.active()?;
-        let mapping = active.lower.mapping.clone();
-        match active.writable {
+        let mapping = record.active()?.lower.mapping.clone();
+        match record.active()?.writable {
             Writable::Extraction | Writable::Directory => {
                 Ok(OpenUpper { directory: directories.open_upper(record.id)?, block: None, mapping })
             }
+            Writable::Staged => Err(Error::NoMounts { key: record.key.clone() }),
             Writable::Block => {
                 let path = directories.block(record.id);
                 let holder = match block::is_held(&path)? {
@@ -87,7 +87,6 @@ impl Snapshotter {
                 let block = MountedBlock::open(&path, holder)?;
                 Ok(OpenUpper { directory: block.upper()?, block: Some(block), mapping })
             }
-            Writable::Staged => Err(Error::WrittenLost),
         }
     }
 

@@ -11,7 +11,8 @@ use crate::expose::block::{self, BlockTemplates};
 use crate::expose::host::mounting;
 use crate::expose::overlay::{self, Owner};
 use crate::expose::plan::{
-    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, UPPER_NAME, WORK_NAME, Writable,
+    BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, SHIFTED_NAME, UPPER_NAME, WORK_NAME,
+    Writable,
 };
 use crate::layer::RootAttributes;
 use crate::store::Error;
@@ -23,7 +24,8 @@ const RECORD_NAME: &str = "snapshot.json";
 
 /// What an active snapshot has beyond its record; nothing of it is needed once it is committed. The
 /// mount point comes before what is mounted on it.
-pub(super) const WRITABLE_NAMES: [&str; 4] = [UPPER_NAME, WORK_NAME, BLOCK_MOUNT_NAME, BLOCK_NAME];
+pub(super) const WRITABLE_NAMES: [&str; 5] =
+    [UPPER_NAME, WORK_NAME, SHIFTED_NAME, BLOCK_MOUNT_NAME, BLOCK_NAME];
 
 /// The directories of all snapshots.
 #[derive(Debug)]

@@ -8,16 +8,21 @@ use super::Error;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
+use crate::expose::host::shifted::mount_shifted;
 use crate::expose::host::{Adoption, MountName, mounting};
-use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, Writable};
+use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
 use crate::layer::LayerKey;
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
     ledger.mounts.ensure(lower.layers.iter().zip(names))?;
+    let directory = ledger.directories.of(record.id);
+    if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
+        let layers = names.iter().map(|name| ledger.mounts.point(name));
+        mount_shifted(layers, &directory.join(SHIFTED_NAME), mapping)?;
+    }
     if matches!(&record.state, State::Active(Active { writable: Writable::Block, .. })) {
-        let directory = ledger.directories.of(record.id);
         mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
     }
     Ok(())

@@ -11,6 +11,7 @@
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
 //! * `vouched`: layers that are there before anybody unpacks them.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
@@ -35,6 +36,7 @@ pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod unshift;
 mod vouched;
 
 pub use compare::{OpenUpper, Shown, Written};
@@ -44,4 +46,5 @@ pub use model::{Info, Kind, LabelChange, Labels, Usage};
 pub use recovery::{Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
+pub use unshift::unshift;
 pub use vouched::Vouched;

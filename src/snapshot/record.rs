@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{DIFF_ID_LABEL, EXTRACTION_LABEL, without_empty};
 use super::{Error, Info, Kind, LabelChange, Labels, Usage};
+use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{self, Lower, Places, Writable};
 use crate::image::digest::Digest;
@@ -66,6 +67,9 @@ pub(super) struct Committed {
 pub(super) struct Unsealed {
     /// Where that lies which the layer is to be made of.
     pub(super) writable: Writable,
+    /// What shifts its owners, if something does.
+    #[serde(default)]
+    pub(super) mapping: Option<IdMapping>,
 }
 
 /// What a new snapshot is called and stands on.
@@ -76,6 +80,13 @@ pub(super) struct Naming {
     pub(super) key: String,
     pub(super) parent: Option<String>,
     pub(super) labels: Labels,
+}
+
+impl Active {
+    /// What a commit leaves to be made into a layer.
+    pub(super) fn unsealed(&self) -> Unsealed {
+        Unsealed { writable: self.writable, mapping: self.lower.mapping.clone() }
+    }
 }
 
 impl Record {

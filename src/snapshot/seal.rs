@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::Error;
 use super::directory::WRITABLE_NAMES;
 use super::ledger::Ledger;
-use super::record::{Committed, SnapshotId};
+use super::record::{Committed, SnapshotId, Unsealed};
+use super::unshift::unshift;
 use crate::expose::block::{Holder, MountedBlock};
 use crate::expose::plan::Writable;
+use crate::image::tree::Tree;
 use crate::layer::{LayerRecord, Staging, written};
 use crate::store::staging::StagingArea;
 
@@ -22,12 +24,12 @@ impl Workshop {
     /// Makes the layer of a committed snapshot, unless it has one or is not there any more. It can be
     /// interrupted at any point: what was written is kept until the layer is on record.
     pub(super) fn seal(&self, id: SnapshotId, stop: &dyn Fn() -> bool) -> Result<(), Error> {
-        let unsealed = self.ledger.read(|index| index.by_id(id)?.unsealed().cloned());
-        let Some(unsealed) = unsealed else { return Ok(()) };
+        let Some(record) = self.ledger.read(|index| index.by_id(id).cloned()) else { return Ok(()) };
+        let Some(unsealed) = record.unsealed() else { return Ok(()) };
         if !self.ledger.directories.has_written(id, unsealed.writable) {
             return Err(Error::WrittenLost);
         }
-        let (staging, layer) = self.convert(id, unsealed.writable, Holder::Host, stop)?;
+        let (staging, layer) = self.convert(id, unsealed, Holder::Host, stop)?;
         let (key, image_bytes) = (layer.key.clone(), layer.image_bytes);
         self.ledger.publish(staging, layer, |index| {
             let record = index.by_id(id).filter(|record| record.unsealed().is_some());
@@ -35,7 +37,8 @@ impl Workshop {
             let usage = self.ledger.shelf.usage(&key)?.into();
             Ok(Arc::new(record.sealed(Committed { layer: key.clone(), usage })))
         })?;
-        tracing::info!(snapshot = %id, layer = %key, image_bytes, "made a layer of what was written");
+        let (profile, name) = (&record.profile, &record.key);
+        tracing::info!(profile, name, layer = %key, image_bytes, "made a layer of what was written");
         self.discard_written(id);
         Ok(())
     }
@@ -45,20 +48,26 @@ impl Workshop {
     pub(super) fn convert(
         &self,
         id: SnapshotId,
-        writable: Writable,
+        written: &Unsealed,
         holder: Holder,
         stop: &dyn Fn() -> bool,
     ) -> Result<(Staging, LayerRecord), Error> {
         let staging = Staging::new(self.staging.scratch()?);
         let path = staging.layer_path();
-        let layer = match writable {
+        let adjust = |tree: &mut Tree| {
+            if let Some(mapping) = &written.mapping {
+                unshift(tree, mapping);
+            }
+        };
+        let layer = match written.writable {
             Writable::Extraction | Writable::Directory => {
-                written::build(self.ledger.directories.open_upper(id)?, &path, id, stop)?
+                let upper = self.ledger.directories.open_upper(id)?;
+                written::build(upper, &path, id, &adjust, stop)?
             }
             Writable::Staged => return Err(Error::WrittenLost),
             Writable::Block => {
                 let block = MountedBlock::open(&self.ledger.directories.block(id), holder)?;
-                written::build(block.upper()?, &path, id, stop)?
+                written::build(block.upper()?, &path, id, &adjust, stop)?
             }
         };
         Ok((staging, layer))

@@ -39,7 +39,7 @@ fn open(directory: &Path) -> OwnedFd {
 }
 
 fn build(top: &Path, image: &Path) -> LayerRecord {
-    written::build(open(top), image, UNIQUE.parse().unwrap(), &|| false).unwrap()
+    written::build(open(top), image, UNIQUE.parse().unwrap(), &|_| {}, &|| false).unwrap()
 }
 
 /// Puts a sample into `top`. What the file system refuses is left out: the expectation is what it shows then.
@@ -350,11 +350,11 @@ fn a_stop_ends_the_work_between_files_and_within_a_large_one() {
     for limit in 0..18 {
         calls.set(0);
         let image = output.path().join(limit.to_string());
-        let result = written::build(open(top.path()), &image, unique, &|| stop(limit));
+        let result = written::build(open(top.path()), &image, unique, &|_| {}, &|| stop(limit));
         assert!(matches!(result, Err(written::Error::Upper(upper::Error::Stopped))), "{limit}: {result:?}");
     }
     calls.set(0);
-    let result = written::build(open(top.path()), &output.path().join("last"), unique, &|| stop(18));
+    let result = written::build(open(top.path()), &output.path().join("last"), unique, &|_| {}, &|| stop(18));
     assert!(result.is_ok(), "{result:?}");
 }
 

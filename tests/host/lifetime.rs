@@ -41,9 +41,9 @@ fn after_a_reboot_plans_have_what_they_name() {
 /// What is left of mounted layers once all is removed.
 fn assert_nothing_is_left(node: &Node) {
     assert_eq!(node.mounted(), []);
-    let names: Vec<_> =
+    let names: Vec<std::ffi::OsString> =
         fs::read_dir(node.path("mnt")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["empty"]);
+    assert!(names.is_empty(), "{names:?}");
 }
 
 fn remove(node: &Node, keys: &[&str]) {

@@ -12,5 +12,6 @@ mod blocks;
 mod layers;
 mod lifetime;
 mod node;
+mod shifted;
 #[path = "../helpers/skipped.rs"]
 mod skipped;

@@ -162,6 +162,8 @@ impl Cri<'_> {
   enable_cdi = false
   disable_apparmor = true
   tolerate_missing_hugetlb_controller = true
+  # Where the machine is a container itself, nobody may lower a process's score.
+  restrict_oom_score_adj = true
   [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]

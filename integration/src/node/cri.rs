@@ -95,7 +95,6 @@ impl Cri {
     pub fn run_pod(&self, name: &str, security: &Value) -> Result<Pod> {
         let config = json!({
             "metadata": { "name": name, "namespace": "test", "uid": name, "attempt": 0 },
-            "hostname": name,
             "linux": { "cgroupParent": format!("/nexuserofs-{name}"), "securityContext": security },
         });
         let answer = self.runtime("RunPodSandbox", &json!({ "config": config }))?;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use super::error::Error;
 use crate::expose::block::MountedBlock;
-use crate::expose::unshift::unshift;
 use crate::image::overlay::Layer;
 use crate::image::tar::XATTR_IMPLICIT;
 use crate::image::tree::{Metadata, Tree};
 use crate::layer::open::{self, LayerImage};
 use crate::layer::upper::{self, Scanned};
 use crate::layer::{LayerKey, RootAttributes};
-use crate::snapshot::{OpenUpper, Snapshotter, Written};
+use crate::snapshot::{OpenUpper, Snapshotter, Written, unshift};
 
 /// Attributes that the host's security modules give to every file that is written here. They say nothing
 /// of the image, and mean nothing or the wrong thing elsewhere.
@@ -44,8 +43,8 @@ impl Part {
     ) -> Result<Self, Error> {
         let OpenUpper { directory, block, mapping } = snapshots.open_written(written)?;
         let mut scanned = upper::scan(directory, stop)?;
-        if let Some(mapping) = &mapping {
-            unshift(&mut scanned.tree, mapping);
+        if let Some(mapping) = mapping {
+            unshift(&mut scanned.tree, &mapping);
         }
         for inode in &mut scanned.tree.inodes {
             inode.metadata.xattrs.retain(|name, _| !OF_THE_HOST.contains(&name.as_slice()));

@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::mounting::{self, Error, LayerMounter, is_mount_point, make_point};
 use super::{MountName, mountinfo};
-use crate::expose::plan::EMPTY_NAME;
 use crate::layer::{LayerKey, Shelf};
 use crate::store;
 
@@ -44,14 +43,12 @@ impl LayerMounts {
     /// Mounts the layers that lie in `layers` on names in `directory`. Both exist.
     ///
     /// # Errors
-    /// If the directory cannot be written.
+    /// If one of them does not exist.
     pub fn open(directory: &Path, layers: &Path) -> Result<Self, store::Error> {
         // As the kernel will name them, which knows no symbolic links.
         let real = |path: &Path| fs::canonicalize(path).map_err(store::Error::io("resolve", path));
-        let directory = real(directory)?;
-        make_point(&directory.join(EMPTY_NAME))?;
         Ok(Self {
-            directory,
+            directory: real(directory)?,
             shelf: Shelf::new(real(layers)?),
             mounter: LayerMounter::default(),
             names: Mutex::default(),
@@ -163,7 +160,8 @@ impl LayerMounts {
         self.mounter.mount(&self.shelf.image(layer), point)
     }
 
-    fn point(&self, name: &MountName) -> PathBuf {
+    /// The directory on which the layer of this name is mounted.
+    pub fn point(&self, name: &MountName) -> PathBuf {
         self.directory.join(name.as_str())
     }
 

@@ -3,12 +3,12 @@
 //! Whoever cannot follow a mount plan with templates is given plain paths instead: containerd before
 //! 2.2, nerdctl's commit and cp, BuildKit, the CRI's image volumes. All layers are mounted in one
 //! directory, under names of four characters: containerd shortens the paths of an overlay's lower
-//! directories by what they have in common, and clones that directory to shift owners into a user
-//! namespace (`core/mount/mount_linux.go`).
+//! directories by what they have in common (`core/mount/mount_linux.go`).
 //!
 //! Nothing counts mounts. A layer is mounted when the first plan needs it and unmounted when the
 //! layer is removed; what is mounted is asked of the kernel.
 //!
+//! * [`shifted`]: layers with the owners of a user namespace.
 //! * [`LayerMounts`]: which layer is mounted under which name.
 //! * [`mounting`]: one mount, and its end.
 //! * [`visibility`]: whether containerd sees what we mount.
@@ -18,6 +18,7 @@ mod layers;
 mod mountinfo;
 pub mod mounting;
 mod name;
+pub mod shifted;
 pub mod visibility;
 
 pub use layers::{Adoption, LayerMounts};

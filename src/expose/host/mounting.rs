@@ -1,6 +1,6 @@
 //! One mount of ours: a layer or a writable block, and how it ends.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Classify, Kind, io_kind};
-use crate::expose::plan::BLOCK_MOUNT_NAME;
+use crate::expose::plan::{BLOCK_MOUNT_NAME, SHIFTED_NAME};
 use crate::store;
 use crate::sys::loop_device::{Access, LoopDevice};
 
@@ -31,6 +31,18 @@ pub enum Error {
         image: PathBuf,
         /// On what.
         point: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The owners of a layer cannot be shifted.
+    #[error(
+        "cannot shift the owners of {} for a user namespace: {source}; that takes Linux 5.19 or newer with user \
+         namespaces, and identifiers that it can map",
+        layer.display()
+    )]
+    Shift {
+        /// Where the layer is mounted.
+        layer: PathBuf,
         /// Why not.
         source: io::Error,
     },
@@ -56,7 +68,9 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::File(error) => error.kind(),
-            Self::Mount { source, .. } | Self::Loop { source, .. } => io_kind(source),
+            Self::Mount { source, .. } | Self::Shift { source, .. } | Self::Loop { source, .. } => {
+                io_kind(source)
+            }
             Self::NameTaken { .. } => Kind::DataLoss,
         }
     }
@@ -146,12 +160,17 @@ pub fn unmount(path: &Path) -> Result<(), store::Error> {
     Ok(())
 }
 
-/// Unmounts what we may have mounted on or in a directory that is about to be deleted: a layer, or a
-/// snapshot's writable block.
+/// Unmounts what we may have mounted on or in a directory that is about to be deleted: a layer, or
+/// what a snapshot has mounted for itself.
 ///
 /// # Errors
 /// As [`unmount`]: then the directory must stay.
 pub fn detach(path: &Path) -> Result<(), store::Error> {
     unmount(&path.join(BLOCK_MOUNT_NAME))?;
+    let is_shifted = path.file_name().is_some_and(|name| name == SHIFTED_NAME);
+    let shifted = if is_shifted { path.to_owned() } else { path.join(SHIFTED_NAME) };
+    for entry in fs::read_dir(shifted).into_iter().flatten().flatten() {
+        unmount(&entry.path())?;
+    }
     unmount(path)
 }

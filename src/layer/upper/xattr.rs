@@ -15,9 +15,11 @@ const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// Marks an empty file as a whiteout, if its directory says that it may hold such.
 const WHITEOUT: &[u8] = b"trusted.overlay.whiteout";
 
-/// What overlay notes about the place where an upper directory lies. `opaque`, `redirect` and `metacopy`
-/// say what a layer hides or continues, and `trusted.overlay.overlay.*` is a container's own: they stay.
-const OVERLAY_PRIVATE: [&[u8]; 6] = [
+/// What holds for the place only where a file lies: notes of overlay, and EVM's seal, which names the inode.
+/// Overlay's `opaque`, `redirect` and `metacopy` say what a layer hides or continues, and
+/// `trusted.overlay.overlay.*` is a container's own: they stay.
+const OF_THE_PLACE: [&[u8]; 7] = [
+    b"security.evm",
     b"trusted.overlay.origin",
     b"trusted.overlay.impure",
     b"trusted.overlay.nlink",
@@ -68,7 +70,7 @@ fn value(path: &str, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
 
 fn is_kept(name: &[u8]) -> bool {
     let in_space = NAME_SPACES.iter().any(|space| name.len() > space.len() && name.starts_with(space));
-    (in_space || ACLS.contains(&name)) && !OVERLAY_PRIVATE.contains(&name)
+    (in_space || ACLS.contains(&name)) && !OF_THE_PLACE.contains(&name)
 }
 
 /// Takes the mark from a directory that it may hold whiteouts in the form of attributes. Our layers have
@@ -110,6 +112,7 @@ mod tests {
             "",
             "user.",
             "btrfs.compression",
+            "security.evm",
             "system.nfs4_acl",
             "trusted.overlay.origin",
             "trusted.overlay.impure",

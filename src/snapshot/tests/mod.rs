@@ -3,6 +3,8 @@
 mod crash;
 mod host;
 mod layers;
+mod overlaid;
+mod plan;
 mod recovery;
 mod rules;
 mod sealing;

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::crash::{copy_tree, faulty};
 use super::host::{DIR, Host, kind, settings};
-use super::written::{commit_file, read_newest, upper_of};
+use super::plan::upper_of;
+use super::written::{commit_file, read_newest};
 use crate::error::Kind as Failure;
 use crate::skipped::skip;
 use crate::snapshot::{Error, Kind, Labels, Missing, Snapshotter};

@@ -2,23 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, mknodat};
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
+use super::plan::{self, upper_of};
 use crate::error::Kind as Failure;
+use crate::expose::idmap::{GID_LABEL, UID_LABEL};
 use crate::expose::mount::Mount;
 use crate::skipped::skip;
 use crate::snapshot::{Error, Kind, Labels};
-
-/// The directory that a plan writes to.
-pub(super) fn upper_of(mounts: &[Mount]) -> PathBuf {
-    let last = mounts.last().unwrap();
-    let upper = last.options.iter().find_map(|option| option.strip_prefix("upperdir="));
-    PathBuf::from(upper.unwrap_or(&last.source))
-}
 
 /// Commits as `name`, on `parent`, a snapshot with a file of this name.
 pub(super) fn commit_file(host: &Host, name: &str, parent: Option<&str>) {
@@ -162,6 +157,33 @@ fn writes_beside_an_applied_layer_are_still_refused() {
     assert!(matches!(s.commit(DIR, "a", "k", None, Labels::new()), Err(Error::Written { .. })));
 }
 
+#[test]
+fn a_layer_has_the_owners_that_a_container_with_a_user_namespace_saw() {
+    use std::os::unix::fs::chown;
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mapping = |label: &str, map: &str| (label.to_owned(), map.to_owned());
+    let labels = Labels::from([mapping(UID_LABEL, "0:100000:65536"), mapping(GID_LABEL, "0:200000:65536")]);
+    let upper = upper_of(&s.prepare(DIR, "k", None, labels).unwrap());
+    fs::write(upper.join("file"), "x").unwrap();
+    if let Err(error) = chown(upper.join("file"), Some(100_033), Some(200_005)) {
+        return skip("a_layer_has_the_owners_that_a_container_with_a_user_namespace_saw", error);
+    }
+    s.commit(DIR, "a", "k", None, Labels::new()).unwrap();
+    let view = s.view(DIR, "v", Some("a"), Labels::new()).unwrap();
+    let image = fs::read(&view[0].source).unwrap();
+    let image = erofs_rs::EroFS::new(erofs_rs::backend::SliceImage::new(&image)).unwrap();
+    let entries = image.walk_dir("/").unwrap().map(Result::unwrap);
+    let owners: Vec<_> = entries.map(|entry| (entry.inode.uid(), entry.inode.gid())).collect();
+    assert_eq!(owners, [(33, 5)]);
+    let root = upper_of(&s.prepare(DIR, "child", Some("a"), Labels::new()).unwrap());
+    assert_eq!(
+        fs::metadata(root).unwrap().uid(),
+        0,
+        "the container's root, not the host's identifier for it"
+    );
+}
+
 /// A writable block, and how tests get at what is in it.
 struct Block {
     mounts: Vec<Mount>,
@@ -177,41 +199,14 @@ impl Block {
     }
 
     /// Mounts the block as containerd does. None, and a word about it, where that cannot be.
-    fn mount(&self, test: &str) -> Option<Mounted> {
-        use crate::sys::loop_device::{Access, LoopDevice};
-        let point = tempfile::tempdir().unwrap();
-        let file = File::options().read(true).write(true).open(self.path()).unwrap();
-        let mounted = LoopDevice::attach(&file, Access::ReadWrite).and_then(|device| {
-            let flags = rustix::mount::MountFlags::empty();
-            Ok(rustix::mount::mount(device.path(), point.path(), "ext4", flags, None)?)
-        });
-        match mounted {
-            Ok(()) => Some(Mounted { point }),
-            Err(error) => {
-                skip(test, format!("no block can be mounted (needs root): {error}"));
-                None
-            }
-        }
+    fn mount(&self, test: &str) -> Option<plan::Mounted> {
+        let mounted = plan::Mounted::new(&self.mounts);
+        mounted.map_err(|error| skip(test, format!("no block can be mounted (needs root): {error}"))).ok()
     }
 }
 
-/// A mounted block, unmounted when dropped.
-struct Mounted {
-    point: tempfile::TempDir,
-}
-
-impl Mounted {
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.point.path().join("upper").join(name), text).unwrap();
-    }
-
-    fn unmount(self) {}
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        rustix::mount::unmount(self.point.path(), rustix::mount::UnmountFlags::empty()).unwrap();
-    }
+fn write(mounted: &plan::Mounted, name: &str, text: &str) {
+    fs::write(mounted.top().join(name), text).unwrap();
 }
 
 fn committed_file(host: &Host, name: &str, path: &str) -> std::io::Result<String> {
@@ -224,8 +219,8 @@ fn a_block_that_was_unmounted_is_a_layer() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_that_was_unmounted_is_a_layer") else { return };
-    mounted.write("file", "in a block");
-    mounted.unmount();
+    write(&mounted, "file", "in a block");
+    drop(mounted);
     let before = host.snapshotter.usage(BLOCK, "k").unwrap();
     assert!(before.bytes > 0 && before.inodes == 1);
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
@@ -239,7 +234,7 @@ fn a_block_that_was_never_mounted_is_an_empty_layer() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_that_was_never_mounted_is_an_empty_layer") else { return };
-    mounted.unmount();
+    drop(mounted);
     let other = Block::prepare(&host, "never");
     host.snapshotter.commit(BLOCK, "a", "never", None, Labels::new()).unwrap();
     assert!(committed_file(&host, "a", "/file").is_err());
@@ -254,10 +249,10 @@ fn a_block_that_is_still_mounted_gives_what_has_not_reached_it_yet() {
     let Some(mounted) = block.mount("a_block_that_is_still_mounted_gives_what_has_not_reached_it_yet") else {
         return;
     };
-    mounted.write("file", "not written back");
+    write(&mounted, "file", "not written back");
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
     assert_eq!(committed_file(&host, "a", "/file").unwrap(), "not written back");
-    mounted.unmount();
+    drop(mounted);
     host.assert_consistent();
 }
 
@@ -266,12 +261,12 @@ fn a_block_whose_journal_did_not_end_is_replayed() {
     let host = Host::new();
     let block = Block::prepare(&host, "k");
     let Some(mounted) = block.mount("a_block_whose_journal_did_not_end_is_replayed") else { return };
-    mounted.write("file", "in the journal");
-    File::open(mounted.point.path()).and_then(|top| Ok(rustix::fs::syncfs(top)?)).unwrap();
+    write(&mounted, "file", "in the journal");
+    File::open(mounted.top()).and_then(|top| Ok(rustix::fs::syncfs(top)?)).unwrap();
     // What a machine leaves that loses its power now.
     let torn = block.path().with_extension("torn");
     fs::copy(block.path(), &torn).unwrap();
-    mounted.unmount();
+    drop(mounted);
     fs::rename(&torn, block.path()).unwrap();
     host.snapshotter.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
     assert_eq!(committed_file(&host, "a", "/file").unwrap(), "in the journal");

@@ -48,15 +48,8 @@ fn actives() {
 }
 
 #[test]
-fn a_user_namespace_is_named_on_each_overlay_and_on_nothing_else() {
+fn a_user_namespace_is_named_on_each_overlay_of_templates_and_on_nothing_else() {
     let maps = "uidmap=0:1000:10, gidmap=0:2000:10,20:5:1";
-    assert_eq!(
-        text(&active(&shifted(mounted(1)), Writable::Directory, PLACES)),
-        format!(
-            "overlay overlay [workdir=/r/snapshots/1f/work, upperdir=/r/snapshots/1f/fs, {maps}, \
-             lowerdir=/r/mnt/b000, index=off, volatile]"
-        )
-    );
     let block = active(&shifted(chain(1)), Writable::Block, PLACES);
     assert_eq!(
         text(&block[2..]),
@@ -65,24 +58,33 @@ fn a_user_namespace_is_named_on_each_overlay_and_on_nothing_else() {
              lowerdir={{{{ mount 1 }}}}, index=off, volatile]"
         )
     );
-    for lower in [shifted(mounted(0)), shifted(chain(0))] {
-        for plan in [view(&lower, PLACES), active(&lower, Writable::Directory, PLACES)] {
-            assert!(!text(&plan).contains("map="), "the directory itself has the owner");
-        }
+    for plan in [
+        view(&shifted(chain(0)), PLACES),
+        active(&shifted(chain(0)), Writable::Directory, PLACES),
+        view(&shifted(mounted(3)), PLACES),
+        active(&shifted(mounted(3)), Writable::Directory, PLACES),
+    ] {
+        assert!(!text(&plan).contains("map="), "{plan:?}");
     }
 }
 
 #[test]
-fn a_single_layer_is_shifted_by_an_overlay_of_two() {
-    let maps = "uidmap=0:1000:10, gidmap=0:2000:10,20:5:1";
+fn the_daemon_mounts_shifted_layers_for_each_snapshot() {
     assert_eq!(
-        text(&view(&shifted(mounted(1)), PLACES)),
-        format!("overlay overlay [{maps}, lowerdir=/r/mnt/b000:/r/mnt/empty, index=off]")
+        text(&active(&shifted(mounted(2)), Writable::Directory, PLACES)),
+        "overlay overlay [workdir=/r/snapshots/1f/work, upperdir=/r/snapshots/1f/fs, \
+         lowerdir=/r/snapshots/1f/lower/0:/r/snapshots/1f/lower/1, index=off, volatile]"
     );
+    assert_eq!(text(&view(&shifted(mounted(1)), PLACES)), "bind /r/snapshots/1f/lower/0 [ro, rbind]");
+}
+
+#[test]
+fn a_single_layer_of_templates_is_shifted_by_an_overlay_of_two() {
     assert_eq!(
         text(&view(&shifted(chain(1)), PLACES)),
         format!(
-            "{LAYER_0}\n{LAYER_0}\nformat/overlay overlay [{maps}, lowerdir={{{{ overlay 0 1 }}}}, index=off]"
+            "{LAYER_0}\n{LAYER_0}\nformat/overlay overlay [uidmap=0:1000:10, gidmap=0:2000:10,20:5:1, \
+             lowerdir={{{{ overlay 0 1 }}}}, index=off]"
         )
     );
 }
