@@ -27,7 +27,7 @@ fn the_files_are_the_seeds_and_all_are_read() {
             fs::write(directory.join(name), image).unwrap();
         }
         for (number, options) in SHAPES.iter().enumerate() {
-            if let Some(image) = foreign::mkfs(test, &foreign::compact(), options) {
+            if let Some(image) = foreign::mkfs(test, &some_of_each(), options) {
                 fs::write(directory.join(format!("mkfs-{number}")), image).unwrap();
             }
         }
@@ -55,6 +55,19 @@ fn types() -> Sample {
     }
     sample.device(b"null", 1, 3);
     sample.device(b"whiteout", 0, 0);
+    sample
+}
+
+/// What mkfs.erofs has several shapes for.
+fn some_of_each() -> Sample {
+    let mut sample = Sample::new();
+    let file = sample.file(Tree::ROOT, b"file", metadata(0o644), &bytes(1, 4100));
+    sample.file(Tree::ROOT, b"short", metadata(0o644), b"in the inode");
+    sample.add(Tree::ROOT, b"symlink", metadata(0o777), Node::Symlink(b"file".to_vec()));
+    for id in [Tree::ROOT, file] {
+        sample.set_xattr(id, "user.some.attribute", b"value");
+        sample.set_xattr(id, "trusted.name", b"value");
+    }
     sample
 }
 
