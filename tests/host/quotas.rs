@@ -9,7 +9,7 @@ use nexuserofs::config::ProjectQuota;
 use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::snapshot::Labels;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
 use crate::node::{Container, DIR, Node, open};
