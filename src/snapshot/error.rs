@@ -36,6 +36,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A directory is to be limited, and cannot be.
+    #[error(
+        "the size of a snapshot cannot be limited: the file system of {} enforces no project quotas; mount it with \
+         prjquota, use block mode, or do not require them in the profile", directory.display()
+    )]
+    NoQuota {
+        /// The directory of all snapshots.
+        directory: std::path::PathBuf,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -222,6 +231,7 @@ impl Classify for Error {
             | Self::NoMounts { .. }
             | Self::HasChildren { .. }
             | Self::Written { .. }
+            | Self::NoQuota { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),

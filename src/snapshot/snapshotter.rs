@@ -111,13 +111,16 @@ impl Snapshotter {
         let mut removed = None;
         self.inner.ledger.change(|index| {
             let record = index.existing(profile, key)?;
-            removed = Some(record.id);
+            removed = Some(Arc::clone(record));
             match index.children(record) {
                 0 => Ok(vec![Change::RemoveSnapshot(record.id)]),
                 children => Err(Error::HasChildren { key: key.to_owned(), children }),
             }
         })?;
-        removed.into_iter().for_each(|id| self.inner.sealing.cancel(id));
+        if let Some(record) = removed {
+            self.inner.sealing.cancel(record.id);
+            self.inner.ledger.directories.lift(&record);
+        }
         Ok(())
     }
 

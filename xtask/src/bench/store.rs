@@ -66,6 +66,10 @@ fn measure(bed: &Bed, arguments: &StoreArguments) -> Result<Report> {
             }
         }
     }
+    for (target, [of_small, of_large]) in samples.iter_mut().enumerate() {
+        small.inside(target, of_small)?;
+        large.inside(target, of_large)?;
+    }
     let restarts = [small.restart()?, large.restart()?];
     Ok(Report {
         date: machine::today()?,
@@ -110,6 +114,15 @@ impl Store {
         targets.insert(0, filler.seen_by_daemon(SNAPSHOTTER)?);
         targets.push(filler.peer(OVERLAYFS, snapshots - active, active)?);
         Ok(Self { node, targets })
+    }
+
+    /// Adds what the daemon itself says about its calls.
+    fn inside(&self, target: usize, samples: &mut Samples) -> Result<()> {
+        let target = self.targets.get(target).context("the stores have other targets")?;
+        if target.route == Route::Daemon {
+            calls::inside(target, &self.node.daemon.as_ref().context("no daemon")?.calls()?, samples);
+        }
+        Ok(())
     }
 
     /// Restarts the daemon.
