@@ -2,6 +2,7 @@
 //! containerd's own overlayfs snapshotter, shows what the container saw.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use nexuserofs_integration::node::containerd::ImageMount;
 use nexuserofs_integration::node::{
     DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, OVERLAYFS, Pull, SNAPSHOTTER,
 };
-use nexuserofs_integration::tree::{self, Tree};
+use nexuserofs_integration::tree::{self, Entry, Tree};
 use nexuserofs_proto::containerd::services::content::v1::InfoRequest;
 use nexuserofs_proto::containerd::services::content::v1::content_client::ContentClient;
 use nexuserofs_proto::containerd::services::leases::v1::leases_client::LeasesClient;
@@ -185,10 +186,7 @@ impl<'b> Changed<'b> {
     fn ensure_same(&self, tar: &[u8]) -> Result<()> {
         let mut expected = tree::read_image(&self.rootfs)?;
         if self.subject.shifted {
-            for entry in expected.values_mut() {
-                entry.uid -= SHIFT;
-                entry.gid -= SHIFT;
-            }
+            expected.values_mut().for_each(as_seen_inside);
         }
         ensure!(expected.contains_key(Path::new("done")), "the container's root is not mounted");
         for snapshotter in [OVERLAYFS, self.subject.snapshotter] {
@@ -200,6 +198,18 @@ impl<'b> Changed<'b> {
             );
         }
         Ok(())
+    }
+}
+
+/// What the host sees of a container with a user namespace, as the container sees it. Capabilities are
+/// shown on the host with the namespace that they count in: revision 3, the identifier of its root at the end.
+fn as_seen_inside(entry: &mut Entry) {
+    entry.uid -= SHIFT;
+    entry.gid -= SHIFT;
+    if let Some(capability) = entry.xattrs.get_mut(OsStr::new("security.capability"))
+        && let Some(plain) = capability.strip_suffix(&SHIFT.to_le_bytes())
+    {
+        *capability = [&plain[..3], &[2], &plain[4..]].concat();
     }
 }
 
