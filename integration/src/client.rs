@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nexuserofs_proto::containerd::services::content::v1::content_client::ContentClient;
 use nexuserofs_proto::containerd::services::content::v1::{WriteAction, WriteContentRequest};
-use nexuserofs_proto::containerd::services::diff::v1::ApplyRequest;
 use nexuserofs_proto::containerd::services::diff::v1::diff_client::DiffClient;
+use nexuserofs_proto::containerd::services::diff::v1::{ApplyRequest, DiffRequest};
 use nexuserofs_proto::containerd::services::leases::v1::leases_client::LeasesClient;
 use nexuserofs_proto::containerd::services::leases::v1::{CreateRequest, DeleteRequest};
 use nexuserofs_proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
@@ -207,6 +207,17 @@ impl Client {
             self.connection.wait_for(async { DiffClient::new(self.channel()).apply(request).await })?;
         let applied = answer.into_inner().applied;
         Ok(applied.ok_or_else(|| Status::internal("the answer to Apply has no descriptor"))?.digest)
+    }
+
+    /// Has the difference between two lists of mounts written as a layer into the content store.
+    ///
+    /// # Errors
+    /// The differ's refusal.
+    pub fn diff(&self, left: Vec<types::Mount>, right: Vec<types::Mount>) -> Answer<types::Descriptor> {
+        let request = self.request(DiffRequest { left, right, ..DiffRequest::default() })?;
+        let answer =
+            self.connection.wait_for(async { DiffClient::new(self.channel()).diff(request).await })?;
+        answer.into_inner().diff.ok_or_else(|| Status::internal("the answer to Diff has no descriptor"))
     }
 
     /// Puts a small blob into the content store, unless it is there.

@@ -118,7 +118,7 @@ fn trusted(bed: &Bed) -> Result<()> {
     node.containerd.remove_image(NAMESPACE, &image)?;
     let left = node.containerd.snapshots(NAMESPACE, SNAPSHOTTER)?;
     ensure!(left.is_empty(), "containerd has snapshots left: {left:?}");
-    node.assert_nothing_mounted()
+    node.assert_nothing_left()
 }
 
 fn file_of(cache: &Path, layer: &Layer) -> Result<PathBuf> {

@@ -5,8 +5,20 @@ use std::path::Path;
 
 use super::media::Declared;
 use super::pass::{self, BadContent, Cancel, Failure};
+use crate::image::digest::Digest;
 use crate::layer::LayerRecord;
 use crate::layer::build;
+
+/// A layer that was made.
+#[derive(Debug)]
+pub struct Converted {
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Digest of the blob as it was read.
+    pub blob: Digest,
+    /// What is to be recorded about the layer.
+    pub record: LayerRecord,
+}
 
 /// Why no layer was made.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +38,11 @@ pub enum Error {
 }
 
 /// Makes the layer file `path`, which must not exist, of a tar, plain or compressed with gzip or zstd. The
-/// file's data is on disk when this returns. What is returned names the digest of `blob` as it was read.
+/// file's data is on disk when this returns.
 ///
 /// # Errors
 /// If the blob holds no layer, or a file operation fails. A part of the file may be there.
-pub fn convert(blob: &mut (dyn Read + Send), path: &Path) -> Result<LayerRecord, Error> {
+pub fn convert(blob: &mut (dyn Read + Send), path: &Path) -> Result<Converted, Error> {
     let pass = pass::run(blob, Declared::Unclear, &Cancel::default(), |tar| build::read(tar, path));
     let unsealed = pass.result.map_err(|failure| match failure {
         Failure::Source(source) => Error::Read(source),
@@ -40,11 +52,7 @@ pub fn convert(blob: &mut (dyn Read + Send), path: &Path) -> Result<LayerRecord,
         Failure::Panicked(thread) => Error::Panicked(thread),
     })?;
     let built = unsealed.seal(&pass.tar.digest).map_err(Error::Build)?;
-    Ok(LayerRecord::from_tar(
-        pass.tar.digest,
-        pass.tar.bytes,
-        built.image_bytes,
-        built.root,
-        pass.blob.digest,
-    ))
+    let (diff_id, blob) = (pass.tar.digest, pass.blob.digest);
+    let record = LayerRecord::from_tar(diff_id, pass.tar.bytes, built.image_bytes, built.root, blob);
+    Ok(Converted { diff_id, blob, record })
 }

@@ -70,7 +70,7 @@ pub enum Writable {
     Directory,
     /// An ext4 file with `upper/` and `work/` in it.
     Block,
-    /// Nothing: the snapshot had its layer when it was made, and only waits for its commit.
+    /// A directory that nobody fills: the snapshot had its layer when it was made, and waits for its commit.
     Staged,
 }
 

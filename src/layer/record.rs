@@ -108,6 +108,15 @@ impl LayerRecord {
         Some(TarLayer { key: self.key.clone(), image_bytes: self.image_bytes, tar })
     }
 
+    /// The same layer, as one that no blob was seen to give.
+    #[must_use]
+    pub fn without_blobs(mut self) -> Self {
+        if let Source::FromTar(tar) = &mut self.source {
+            tar.blobs.clear();
+        }
+        self
+    }
+
     /// Whether the key is the one that source and layout give.
     #[must_use]
     pub fn is_consistent(&self) -> bool {

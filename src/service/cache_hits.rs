@@ -19,6 +19,7 @@ use super::release::{Release, Releases};
 use super::status::Failure;
 use crate::image::digest::Digest;
 use crate::layer::cache::{Entry, LayerCache, transfer};
+use crate::layer::open;
 use crate::snapshot::model::{DIFF_ID_LABEL, EXTRACTION_LABEL, PARENT_CHAIN_LABEL};
 use crate::snapshot::{self, Labels, Snapshotter, Vouched};
 
@@ -118,6 +119,8 @@ impl Hit {
         let refuse = |reason: &(dyn std::error::Error + 'static)| self.refuse(reason);
         let checked = self.entry.check().inspect_err(|error| refuse(error)).ok()?;
         let record = self.entry.record().inspect_err(|error| refuse(error)).ok()??;
+        // A whole superblock does not make a whole image, and nothing else looks before a container does.
+        open::open(self.entry.path()).inspect_err(|error| refuse(error)).ok()?;
         let staging = domain.staging().inspect_err(|error| refuse(error)).ok()?;
         transfer::transfer(self.entry.path(), &staging.layer_path())
             .inspect_err(|error| refuse(error))

@@ -14,6 +14,7 @@ use crate::expose::plan::{
     BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, SHIFTED_NAME, UPPER_NAME, WORK_NAME,
     Writable,
 };
+use crate::expose::quota::ProjectQuotas;
 use crate::layer::RootAttributes;
 use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
@@ -32,6 +33,7 @@ pub(super) const WRITABLE_NAMES: [&str; 5] =
 pub(super) struct Directories {
     path: PathBuf,
     templates: BlockTemplates,
+    pub(super) quotas: ProjectQuotas,
 }
 
 /// What lies in the directory of a new snapshot. Owners are those on the host.
@@ -89,7 +91,8 @@ fn owner(lower: &Lower) -> Owner {
 impl Directories {
     /// Uses `path`, an existing directory.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, templates: BlockTemplates::new() }
+        let quotas = ProjectQuotas::new(path.clone());
+        Self { path, templates: BlockTemplates::new(), quotas }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -141,8 +144,27 @@ impl Directories {
                 self.templates.create(&directory.join(BLOCK_NAME), *size, root, *owner, directory)?;
             }
         }
+        self.limit(record, content, directory)?;
         sidecar::write(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
         Ok(scratch)
+    }
+
+    /// Puts a limit on the directories that were just made, if the record says so.
+    fn limit(&self, record: &Record, content: &Content, directory: &Path) -> Result<(), Error> {
+        let (upper, work) = (directory.join(UPPER_NAME), directory.join(WORK_NAME));
+        match (record.quota(), content) {
+            (Some(quota), Content::Upper(_)) => self.quotas.limit(quota, &[&upper]),
+            (Some(quota), Content::UpperAndWork(..)) => self.quotas.limit(quota, &[&upper, &work]),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the limit of a snapshot away to which nobody writes any more.
+    pub(super) fn lift(&self, record: &Record) {
+        let lifted = record.quota().map_or(Ok(()), |quota| self.quotas.lift(quota));
+        if let Err(error) = lifted {
+            tracing::warn!(%error, "the limit of a snapshot stays in the file system's list");
+        }
     }
 
     /// Writes the record into the snapshot's directory again.
@@ -162,13 +184,14 @@ impl Directories {
         let active = record.active()?;
         let mounted = directory.join(BLOCK_MOUNT_NAME);
         let written = match (active.writable, &active.lower.flavour) {
-            (Writable::Extraction | Writable::Directory, _) => has_entries(&directory.join(UPPER_NAME)),
+            (Writable::Extraction | Writable::Staged | Writable::Directory, _) => {
+                has_entries(&directory.join(UPPER_NAME))
+            }
             // We mounted it ourselves, so what counts is what is in it.
             (Writable::Block, Flavour::Host { .. }) if mounting::is_mount_point(&mounted)? => {
                 has_entries(&directory.join(BLOCK_UPPER_NAME))
             }
             (Writable::Block, _) => block::was_mounted(&directory.join(BLOCK_NAME)),
-            (Writable::Staged, _) => return Ok(()),
         };
         match written {
             Ok(true) => Err(super::Error::Written { key: record.key.clone() }),
@@ -180,8 +203,9 @@ impl Directories {
     /// Space that the files of an active snapshot take.
     pub(super) fn usage(&self, id: SnapshotId, writable: Writable) -> Result<DiskUsage, Error> {
         match writable {
-            Writable::Extraction | Writable::Directory => tree::disk_usage(&self.of(id).join(UPPER_NAME)),
-            Writable::Staged => Ok(DiskUsage::default()),
+            Writable::Extraction | Writable::Staged | Writable::Directory => {
+                tree::disk_usage(&self.of(id).join(UPPER_NAME))
+            }
             Writable::Block => {
                 let block = self.block(id);
                 let stat = rustix::fs::stat(&block).map_err(Error::io("look at", &block))?;

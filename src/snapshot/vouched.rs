@@ -1,6 +1,5 @@
 //! Layers that are there before anybody unpacks them: what Prepare makes of one that somebody vouches for.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::index::Change;
@@ -8,7 +7,6 @@ use super::record::{Active, State};
 use super::{Claim, Error, Labels, Snapshotter};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Writable;
-use crate::layer::record::{FromTar, Source};
 use crate::layer::{LayerRecord, Staging};
 
 /// A layer file that is taken without its tar having been seen.
@@ -75,12 +73,7 @@ impl Snapshotter {
     /// Attaches the layer; if it is here already, that one.
     fn attach_vouched(&self, claim: &Claim, Vouched { staging, record }: Vouched) -> Result<(), Error> {
         // Nobody has seen a blob give this layer.
-        let source = match record.source {
-            Source::FromTar(tar) => Source::FromTar(FromTar { blobs: BTreeSet::new(), ..tar }),
-            written @ Source::Written { .. } => written,
-        };
-        let record = LayerRecord { source, ..record };
-        self.attach_built(claim, staging, record).map(drop)
+        self.attach_built(claim, staging, record.without_blobs()).map(drop)
     }
 
     /// Changes the plan of a snapshot that nobody was told of yet.

@@ -17,7 +17,7 @@ fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
     let slot = cache.slot().unwrap();
     let built = build::read(&mut &*tar, slot.path()).unwrap().seal(&name).unwrap();
     let record = LayerRecord::from_tar(name, tar.len() as u64, built.image_bytes, built.root, name);
-    slot.publish(&record, record.tar().unwrap()).unwrap().path().to_owned()
+    slot.publish(name, &record).unwrap().path().to_owned()
 }
 
 impl Bench {

@@ -46,7 +46,7 @@ fn put(cache: &LayerCache, name: &str) {
     let slot = cache.slot().unwrap();
     let built = build::read(&mut tar.as_slice(), slot.path()).unwrap().seal(&diff_id).unwrap();
     let record = LayerRecord::from_tar(diff_id, 10_240, built.image_bytes, built.root, diff_id);
-    slot.publish(&record, record.tar().unwrap()).unwrap();
+    slot.publish(diff_id, &record).unwrap();
 }
 
 /// A server with the layers `lower` and `upper` in its cache, for a containerd of this release.

@@ -1,5 +1,7 @@
 //! What our daemon's log says about its calls.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -10,22 +12,28 @@ pub struct Call {
     pub method: String,
     /// containerd namespace.
     pub namespace: String,
+    /// Name of the snapshotter, if the call is about one.
+    pub snapshotter: Option<String>,
     /// What the call was about: a snapshot's key or a layer's digest.
     pub key: String,
     /// Name of the gRPC code; `Ok` for success.
     pub code: String,
+    /// How long the daemon worked on it.
+    pub took: Duration,
 }
 
-/// A line of the log in JSON. Lines about other things lack the last two.
+/// A line of the log in JSON. Lines about other things lack these.
 #[derive(Debug, Deserialize)]
 struct Line {
     code: Option<String>,
+    duration_ms: Option<f64>,
     span: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Span {
     method: Option<String>,
+    snapshotter: Option<String>,
     #[serde(default)]
     namespace: String,
     #[serde(default)]
@@ -42,8 +50,9 @@ pub fn calls(log: &str) -> Result<Vec<Call>> {
         let line: Line =
             serde_json::from_str(line).with_context(|| format!("line of the daemon's log: {line}"))?;
         let (Some(code), Some(span)) = (line.code, line.span) else { continue };
-        let Some(method) = span.method else { continue };
-        calls.push(Call { method, namespace: span.namespace, key: span.key, code });
+        let Span { method: Some(method), namespace, snapshotter, key } = span else { continue };
+        let took = Duration::from_secs_f64(line.duration_ms.unwrap_or_default() / 1e3);
+        calls.push(Call { method, namespace, snapshotter, key, code, took });
     }
     Ok(calls)
 }
@@ -57,7 +66,7 @@ mod tests {
         let log = concat!(
             r#"{"level":"INFO","message":"listening","target":"nexuserofs"}"#,
             "\n",
-            r#"{"level":"INFO","code":"Ok","message":"call answered","span":{"key":"sha256:ab","method":"Apply","name":"rpc","namespace":"one"},"spans":[]}"#,
+            r#"{"level":"INFO","code":"Ok","duration_ms":1.5,"message":"call answered","span":{"key":"sha256:ab","method":"Apply","name":"rpc","namespace":"one"},"spans":[]}"#,
             "\n",
             r#"{"level":"INFO","code":"Ok","mess"#,
         );
@@ -66,6 +75,8 @@ mod tests {
             namespace: "one".to_owned(),
             key: "sha256:ab".to_owned(),
             code: "Ok".to_owned(),
+            snapshotter: None,
+            took: Duration::from_micros(1500),
         };
         assert_eq!(calls(log).unwrap(), [expected]);
     }

@@ -1,27 +1,34 @@
 //! What must hold after each step.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use nexuserofs_proto::containerd::services::snapshots::v1::{Info, Kind};
 
 use super::Soak;
+use super::layers::directory_name;
 use crate::command::Run;
 use crate::harness::eventually;
+use crate::leaks;
 
 /// Of so many new layer files, fsck.erofs looks at one.
 const CHECKED_SHARE: usize = 3;
+
+/// Threads of the daemon that read what was written.
+const READERS: usize = 2;
 
 /// How many plans are asked for again after a step.
 const PLANS: usize = 4;
 
 impl Soak {
-    /// Both lists are what the model says, plans are what they were, layers are there, nothing is mounted.
+    /// Both lists are what the model says, plans are what they were, layers are there, nothing is mounted that
+    /// need not be.
     pub(super) fn check(&mut self) -> Result<()> {
         self.check_lists()?;
         self.check_plans()?;
         self.check_layers()?;
-        self.node.assert_nothing_mounted()
+        self.check_mounts()
     }
 
     fn check_lists(&self) -> Result<()> {
@@ -30,10 +37,18 @@ impl Soak {
                 bail!("{difference}");
             }
         }
-        match self.model.difference_below(&self.below.list()?) {
+        match self.model.difference_below(&self.listed_below()?) {
             Some(difference) => bail!("{difference}"),
             None => Ok(()),
         }
+    }
+
+    fn listed_below(&self) -> Result<Vec<Info>> {
+        let mut infos = Vec::new();
+        for client in &self.below {
+            infos.extend(client.list()?);
+        }
+        Ok(infos)
     }
 
     fn check_plans(&mut self) -> Result<()> {
@@ -54,11 +69,15 @@ impl Soak {
 
     /// Every layer that is needed is there, none that nobody ever asked for, and the new ones are whole.
     fn check_layers(&mut self) -> Result<()> {
-        let files = self.node.daemon()?.layers()?;
-        let found: BTreeSet<String> = files.iter().filter_map(|file| directory_name(file)).collect();
-        let needed: BTreeSet<String> = self.model.needed_layers().into_iter().map(directory_of).collect();
-        let missing: Vec<_> = needed.difference(&found).collect();
-        ensure!(missing.is_empty(), "layers are missing on disk: {missing:?}");
+        let needed = self.model.needed_layers();
+        let daemon = self.node.daemon()?;
+        // A layer of what was written is made after its commit.
+        eventually(|| {
+            let found = names(&daemon.layers()?);
+            let missing: Vec<_> = needed.iter().filter(|name| !found.contains(**name)).collect();
+            Ok((!missing.is_empty()).then(|| format!("layers are missing on disk: {missing:?}")))
+        })?;
+        let files = daemon.layers()?;
         self.checked.retain(|file| files.contains(file));
         let new: Vec<PathBuf> = files.into_iter().filter(|file| !self.checked.contains(file)).collect();
         for file in new {
@@ -70,14 +89,30 @@ impl Soak {
         Ok(())
     }
 
+    /// The host flavour mounts layers, and writable blocks with a loop device each. What was written to a block
+    /// is read through another loop device.
+    fn check_mounts(&mut self) -> Result<()> {
+        let kinds = self.listed_below()?;
+        let containers = kinds.iter().filter(|info| info.kind() == Kind::Active).count();
+        let daemon = self.node.daemon()?;
+        let root = daemon.root().to_owned();
+        eventually(|| {
+            let layers = daemon.layers()?.len();
+            let (mounts, loops) = (leaks::mounts_below(&root)?, leaks::loops_below(&root)?);
+            let explained = mounts.len() <= layers + containers && loops.len() <= containers + READERS;
+            Ok((!explained).then(|| {
+                format!("{layers} layers and {containers} containers need no more than some of these: {mounts:#?} {loops:?}")
+            }))
+        })
+    }
+
     /// After garbage collection there is exactly what is needed, and nothing half-made.
     pub(super) fn check_collected(&mut self) -> Result<()> {
-        let needed: BTreeSet<String> = self.model.needed_layers().into_iter().map(directory_of).collect();
-        let records = self.below.list()?.len();
+        let needed: BTreeSet<String> = self.model.needed_layers().into_iter().map(str::to_owned).collect();
+        let records = self.listed_below()?.len();
         let daemon = self.node.daemon()?;
         eventually(|| {
-            let found: BTreeSet<String> =
-                daemon.layers()?.iter().filter_map(|file| directory_name(file)).collect();
+            let found = names(&daemon.layers()?);
             let surplus: Vec<_> = found.difference(&needed).collect();
             let staging = daemon.entries("staging")?;
             let directories = daemon.entries("snapshots")?.len();
@@ -97,16 +132,12 @@ impl Soak {
                 left.extend(daemon.entries(directory)?);
             }
             Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))
-        })
+        })?;
+        self.node.assert_nothing_mounted()
     }
 }
 
-/// The directory of a layer, as `docs/architecture.md` describes it.
-fn directory_of(diff_id: &str) -> String {
-    let digits: String = diff_id.trim_start_matches("sha256:").chars().take(32).collect();
-    format!("v1-{digits}")
-}
-
-fn directory_name(layer: &Path) -> Option<String> {
-    Some(layer.parent()?.file_name()?.to_str()?.to_owned())
+/// The directories of layer files.
+fn names(files: &[PathBuf]) -> BTreeSet<String> {
+    files.iter().filter_map(|file| directory_name(file)).collect()
 }

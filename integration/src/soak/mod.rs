@@ -1,21 +1,24 @@
 //! A client that does what clients do, in random order, and knows after each step what must exist.
 //!
-//! It works on one node in two namespaces. Everything goes through containerd, whose garbage collection
+//! It works on one node in two namespaces, in each with another of our snapshotters. Everything goes through containerd, whose garbage collection
 //! decides when our daemon is told to remove something; the daemon is asked as well, at its own socket.
 //! Steps are chosen by a seed. What the scheduler decides is not repeated by it: which of two calls comes
 //! first, and what a kill interrupts.
 //!
 //! * [`model`]: what must exist;
 //! * [`library`]: the layers that are unpacked;
-//! * `steps`: what the client does;
+//! * `steps`: what the client does; `writing`: what containers do to their snapshots;
 //! * `crash`: what it does around a kill;
-//! * `check`: what must hold after each step.
+//! * `check`: what must hold after each step;
+//! * `layers`: where the daemon keeps layers.
 
 mod check;
 mod crash;
+mod layers;
 pub mod library;
 pub mod model;
 mod steps;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,8 +33,16 @@ use crate::bed::Bed;
 use crate::client::Client;
 use crate::images::tiny::TinyLayer;
 use crate::node::connection::Connection;
-use crate::node::{Daemon, DaemonOptions, Node, NodeOptions, SNAPSHOTTER};
+use crate::node::{Daemon, DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, SNAPSHOTTER};
 use crate::random::Random;
+
+/// The snapshotter of what is in a namespace.
+const fn snapshotter(namespace: Namespace) -> &'static str {
+    match namespace {
+        Namespace::One => SNAPSHOTTER,
+        Namespace::Two => HOST_SNAPSHOTTER,
+    }
+}
 
 /// A randomised client and the node that it works on.
 #[derive(Debug)]
@@ -39,8 +50,8 @@ pub struct Soak {
     node: Node,
     /// Asks containerd, in each namespace, without a lease.
     clients: BTreeMap<Namespace, Client>,
-    /// Asks the daemon.
-    below: Client,
+    /// Asks the daemon, about each snapshotter.
+    below: Vec<Client>,
     random: Random,
     library: Vec<TinyLayer>,
     model: Model,
@@ -64,13 +75,13 @@ impl Soak {
         let library = library::layers(&mut random)?;
         let clients = Namespace::ALL.map(|namespace| {
             let connection = node.containerd.connect(namespace.name())?;
-            Ok((namespace, Client::new(Arc::new(connection), SNAPSHOTTER)))
+            Ok((namespace, Client::new(Arc::new(connection), snapshotter(namespace))))
         });
         let socket = node.daemon.as_ref().context("no daemon")?.socket();
-        let below = Client::new(Arc::new(Connection::open(socket, Namespace::One.name())?), SNAPSHOTTER);
+        let below = Client::new(Arc::new(Connection::open(socket, Namespace::One.name())?), "");
         let mut soak = Self {
             clients: clients.into_iter().collect::<Result<_>>()?,
-            below,
+            below: Namespace::ALL.map(|namespace| below.of(snapshotter(namespace))).into(),
             node,
             random,
             library,

@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub parent: String,
     /// What it is.
     pub state: State,
-    /// The diffID of the layer that was applied to it.
+    /// The directory of its own layer, once it has one.
     pub layer: Option<String>,
 }
 
@@ -72,6 +72,17 @@ impl Snapshot {
     }
 }
 
+/// An active snapshot that something could run in.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Its key.
+    pub key: String,
+    /// Its parent, or empty.
+    pub parent: String,
+    /// Its plan.
+    pub plan: Vec<Mount>,
+}
+
 /// Everything that a client made and did not remove.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -88,9 +99,9 @@ impl Model {
     }
 
     /// Notes that a layer was applied to a snapshot.
-    pub fn apply(&mut self, namespace: Namespace, key: &str, diff_id: &str) {
+    pub fn apply(&mut self, namespace: Namespace, key: &str, layer: String) {
         if let Some(snapshot) = self.snapshots.get_mut(&(namespace, key.to_owned())) {
-            snapshot.layer = Some(diff_id.to_owned());
+            snapshot.layer = Some(layer);
         }
     }
 
@@ -133,6 +144,18 @@ impl Model {
         committed.map(|(key, _)| key.to_owned()).collect()
     }
 
+    /// The active snapshots of a namespace, with their parents and plans.
+    #[must_use]
+    pub fn containers(&self, namespace: Namespace) -> Vec<Container> {
+        let active = self.of(namespace).filter_map(|(key, snapshot)| match &snapshot.state {
+            State::Active(plan) => {
+                Some(Container { key: key.to_owned(), parent: snapshot.parent.clone(), plan: plan.clone() })
+            }
+            State::View(_) | State::Committed => None,
+        });
+        active.collect()
+    }
+
     /// Whether another snapshot stands on this one.
     #[must_use]
     pub fn has_children(&self, namespace: Namespace, key: &str) -> bool {
@@ -151,7 +174,7 @@ impl Model {
         self.snapshots.is_empty()
     }
 
-    /// The diffIDs of the layers that must be on disk.
+    /// The directories of the layers that must be on disk.
     #[must_use]
     pub fn needed_layers(&self) -> BTreeSet<&str> {
         self.snapshots.values().filter_map(|snapshot| snapshot.layer.as_deref()).collect()
@@ -209,7 +232,7 @@ mod tests {
     fn a_commit_is_seen_in_both_lists() {
         let mut model = Model::default();
         model.put(Namespace::One, "key", active());
-        model.apply(Namespace::One, "key", "sha256:1");
+        model.apply(Namespace::One, "key", "v1-1".to_owned());
         model.commit(Namespace::One, "key", "name", "below");
         let listed = [info("name", Kind::Committed, "below")];
         assert_eq!(model.difference(Namespace::One, &listed), None);
@@ -217,7 +240,7 @@ mod tests {
         assert!(model.difference(Namespace::Two, &listed).is_some());
         assert_eq!(model.difference_below(&[info("one/7/name", Kind::Committed, "")]), None);
         assert!(model.difference_below(&[info("one/7/key", Kind::Active, "")]).is_some());
-        assert_eq!(model.needed_layers(), BTreeSet::from(["sha256:1"]));
+        assert_eq!(model.needed_layers(), BTreeSet::from(["v1-1"]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use nexuserofs_proto::containerd::types::Mount;
 use tonic::Code;
 
 use super::Soak;
+use super::layers::directory_of;
 use super::model::{Namespace, Snapshot, State};
 use crate::client::{Answer, Client, Labels, extraction_labels};
 use crate::images::Layer;
@@ -29,6 +30,12 @@ pub(super) enum Step {
     Prepare,
     /// Makes a view.
     View,
+    /// Writes to a container's snapshot.
+    Write,
+    /// Compares a container's snapshot with what it stands on, twice.
+    Compare,
+    /// Commits a container's snapshot.
+    CommitWritten,
     /// Removes a snapshot, on which others may stand.
     Remove,
     /// Has garbage collected.
@@ -44,7 +51,7 @@ pub(super) enum Step {
 }
 
 /// How often each step is taken, relative to the others.
-const WEIGHTS: [(Step, usize); 13] = [
+const WEIGHTS: [(Step, usize); 16] = [
     (Step::Extract, 20),
     (Step::ExtractDetached, 15),
     (Step::Abandon, 5),
@@ -52,6 +59,9 @@ const WEIGHTS: [(Step, usize); 13] = [
     (Step::Race, 6),
     (Step::Prepare, 20),
     (Step::View, 8),
+    (Step::Write, 12),
+    (Step::Compare, 5),
+    (Step::CommitWritten, 8),
     (Step::Remove, 40),
     (Step::Collect, 8),
     (Step::Clear, 1),
@@ -86,6 +96,9 @@ impl Soak {
             Step::Race => self.race(),
             Step::Prepare => self.prepare(),
             Step::View => self.view(),
+            Step::Write => self.write(),
+            Step::Compare => self.compare(),
+            Step::CommitWritten => self.commit_written(),
             Step::Remove => self.remove(),
             Step::Collect => self.collect(),
             Step::Clear => self.clear(),
@@ -125,7 +138,7 @@ impl Soak {
             apply(&client, &layer, mounts.clone())?;
         }
         apply(&client, &layer, mounts)?;
-        self.model.apply(namespace, key, &layer.diff_id);
+        self.model.apply(namespace, key, directory_of(&layer.diff_id));
         Ok(())
     }
 
@@ -216,13 +229,14 @@ impl Soak {
     /// containerd walks a snapshotter only after something was removed from it.
     pub(super) fn collect(&mut self) -> Result<()> {
         let (key, lease) = (self.unused("garbage"), self.unused("lease"));
-        let client = self.clients.get(&Namespace::One).context("no client")?;
-        client.create_lease(&lease)?;
-        // Without a lease it could be collected before it is removed.
-        let leased = client.under(&lease);
-        leased.prepare(&key, "", &Labels::new())?;
-        leased.remove(&key)?;
-        client.delete_lease(&lease)?;
+        for client in self.clients.values() {
+            client.create_lease(&lease)?;
+            // Without a lease it could be collected before it is removed.
+            let leased = client.under(&lease);
+            leased.prepare(&key, "", &Labels::new())?;
+            leased.remove(&key)?;
+            client.delete_lease(&lease)?;
+        }
         self.model.collected();
         self.check_collected()
     }
@@ -240,7 +254,7 @@ impl Soak {
     }
 
     pub(super) fn put_committed(&mut self, namespace: Namespace, name: &str, parent: &str, layer: &Layer) {
-        let (parent, layer) = (parent.to_owned(), Some(layer.diff_id.clone()));
+        let (parent, layer) = (parent.to_owned(), Some(directory_of(&layer.diff_id)));
         self.model.put(namespace, name, Snapshot { parent, state: State::Committed, layer });
     }
 }

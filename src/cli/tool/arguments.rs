@@ -52,7 +52,7 @@ pub(super) enum CacheVerb {
         /// The cache
         directory: PathBuf,
     },
-    /// Check the layers of a cache: owner, size, superblock, and that each is the layer that its name
+    /// Check the layers of a cache: owner, size, superblock, metadata, and that each is the layer that its name
     /// says. Exits with 65 if one cannot be taken.
     Verify {
         /// The cache

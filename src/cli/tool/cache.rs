@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::error::Error;
 use super::layout::{self, Layer};
 use super::report::{Report, State};
-use crate::diff::offline;
+use crate::diff::offline::{self, Converted};
 use crate::image::digest::Digest;
 use crate::layer::cache::{Entry, LayerCache, transfer};
 use crate::layer::shelf::Found;
-use crate::layer::{FromTar, LayerKey, Shelf};
+use crate::layer::{LayerKey, Shelf, open};
 use crate::store;
 
 /// Builds the layers of `sources` into the cache in `directory`.
@@ -32,14 +32,13 @@ pub(super) fn add(directory: &Path, sources: &[PathBuf], report: &mut Report) ->
 fn add_layer(cache: &LayerCache, layer: &Layer, report: &mut Report) -> Result<(), Error> {
     match usable(cache, &layer.diff_id) {
         Some(entry) => report.add(&entry, State::Present),
-        None => build(cache, &layer.path, report, |tar| {
+        None => build(cache, &layer.path, report, |converted| {
             let same = |what, found: Digest, expected: Digest| match found == expected {
                 true => Ok(()),
                 false => Err(Error::Mismatch { path: layer.path.clone(), what, found, expected }),
             };
-            let blob = tar.blobs.first().copied().unwrap_or(layer.blob);
-            same("digest", blob, layer.blob)?;
-            same("diffID", tar.diff_id, layer.diff_id)
+            same("digest", converted.blob, layer.blob)?;
+            same("diffID", converted.diff_id, layer.diff_id)
         })?,
     }
     Ok(())
@@ -50,17 +49,17 @@ fn build(
     cache: &LayerCache,
     path: &Path,
     report: &mut Report,
-    agree: impl FnOnce(&FromTar) -> Result<(), Error>,
+    agree: impl FnOnce(&Converted) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut blob = File::open(path).map_err(|source| Error::Source { path: path.to_owned(), source })?;
     let slot = cache.slot()?;
-    let record = offline::convert(&mut blob, slot.path())
+    let converted = offline::convert(&mut blob, slot.path())
         .map_err(|source| Error::Layer { path: path.to_owned(), source })?;
-    let Some(tar) = record.tar() else { return Ok(()) };
-    agree(tar)?;
-    match usable(cache, &tar.diff_id) {
+    agree(&converted)?;
+    let Converted { diff_id, record, .. } = converted;
+    match usable(cache, &diff_id) {
         Some(entry) => report.add(&entry, State::Present),
-        None => report.add(&slot.publish(&record, tar)?, State::Added),
+        None => report.add(&slot.publish(diff_id, &record)?, State::Added),
     }
     Ok(())
 }
@@ -81,9 +80,9 @@ pub(super) fn export(directory: &Path, root: &Path, report: &mut Report) -> Resu
 
 fn export_layer(cache: &LayerCache, shelf: &Shelf, key: &LayerKey, report: &mut Report) -> Result<(), Error> {
     let record = shelf.read_record(key)?;
-    // What a snapshot wrote has no diffID to be found by.
-    let Some(tar) = record.tar() else { return Ok(()) };
-    if let Some(entry) = usable(cache, &tar.diff_id) {
+    // What a snapshot wrote is of no use anywhere else.
+    let Some(diff_id) = record.tar().map(|tar| tar.diff_id) else { return Ok(()) };
+    if let Some(entry) = usable(cache, &diff_id) {
         report.add(&entry, State::Present);
         return Ok(());
     }
@@ -93,7 +92,7 @@ fn export_layer(cache: &LayerCache, shelf: &Shelf, key: &LayerKey, report: &mut 
     }
     let slot = cache.slot()?;
     transfer::transfer(&shelf.image(key), slot.path())?;
-    report.add(&slot.publish(&record, tar)?, State::Added);
+    report.add(&slot.publish(diff_id, &record)?, State::Added);
     Ok(())
 }
 
@@ -119,8 +118,11 @@ pub(super) fn list(directory: &Path, report: &mut Report) -> Result<(), Error> {
 pub(super) fn verify(directory: &Path, report: &mut Report) -> Result<(), Error> {
     for entry in existing(directory)?.entries()? {
         match entry.check() {
-            Ok(_) => report.add(&entry, State::Whole),
-            Err(reason) => report.refuse(&entry, reason),
+            Err(reason) => report.refuse(&entry, &reason),
+            Ok(_) => match open::open(entry.path()) {
+                Err(reason) => report.refuse(&entry, &reason),
+                Ok(_) => report.add(&entry, State::Whole),
+            },
         }
     }
     Ok(())

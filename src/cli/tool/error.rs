@@ -30,8 +30,8 @@ pub(super) enum Error {
 }
 
 /// An error and what caused it, as one line.
-pub(super) fn with_causes(error: &Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     // Some errors repeat their cause in their own text.
     texts.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));

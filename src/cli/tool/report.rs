@@ -1,9 +1,11 @@
 //! What is printed: a line for each layer, or all of them as JSON.
 
+use std::error::Error;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::error::with_causes;
 use crate::layer::cache::Entry;
 
 /// What became of a layer, or what it is.
@@ -42,8 +44,8 @@ impl Report {
         self.push(entry, state, None);
     }
 
-    pub(super) fn refuse(&mut self, entry: &Entry, reason: impl ToString) {
-        self.push(entry, State::Refused, Some(reason.to_string()));
+    pub(super) fn refuse(&mut self, entry: &Entry, reason: &dyn Error) {
+        self.push(entry, State::Refused, Some(with_causes(reason)));
     }
 
     pub(super) fn has(&self, state: State) -> bool {

@@ -87,14 +87,14 @@ impl Entry {
     /// If it is there and cannot be read.
     pub fn record(&self) -> Result<Option<LayerRecord>, store::Error> {
         match sidecar::read::<LayerRecord>(&self.path.with_extension(RECORD_EXTENSION)) {
-            Ok(record) => {
-                let is_ours =
-                    |record: &LayerRecord| record.tar().is_some_and(|tar| tar.diff_id == self.diff_id);
-                Ok(Some(record).filter(|record| record.is_consistent() && is_ours(record)))
-            }
+            Ok(record) => Ok(Some(record).filter(|record| self.is_of(record))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_of(&self, record: &LayerRecord) -> bool {
+        record.is_consistent() && record.tar().is_some_and(|tar| tar.diff_id == self.diff_id)
     }
 
     /// Looks at owner, size and superblock: whether this is a finished image of this layer, which only its

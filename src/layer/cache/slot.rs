@@ -5,7 +5,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Entry, LayerCache, RECORD_EXTENSION};
-use crate::layer::record::{FromTar, LayerRecord};
+use crate::image::digest::Digest;
+use crate::layer::LayerRecord;
 use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
 use crate::store::unique::Unique;
@@ -34,13 +35,13 @@ impl Slot {
         &self.path
     }
 
-    /// Puts the file of a layer of `tar` under its diffID, with its record beside it, in place of any that is there. Both are
+    /// Puts the file under this diffID, with its record beside it, in place of any that is there. Both are
     /// on disk when this returns.
     ///
     /// # Errors
     /// If the operating system refuses. What was in the cache is there still.
-    pub fn publish(self, record: &LayerRecord, tar: &FromTar) -> Result<Entry, Error> {
-        let place = self.cache.path_of(&tar.diff_id);
+    pub fn publish(self, diff_id: Digest, record: &LayerRecord) -> Result<Entry, Error> {
+        let place = self.cache.path_of(&diff_id);
         let shelf = place.parent().unwrap_or(self.cache.directory());
         make_directory(shelf)?;
         fs::set_permissions(&self.path, Permissions::from_mode(FILE_MODE))
@@ -53,7 +54,7 @@ impl Slot {
             .map_err(Error::io("set the mode of", &beside))?;
         fs::rename(&self.path, &place).map_err(Error::io("rename to", &place))?;
         sync_directories(shelf, self.cache.directory())?;
-        Ok(Entry::new(place, tar.diff_id))
+        Ok(Entry::new(place, diff_id))
     }
 }
 

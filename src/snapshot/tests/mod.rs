@@ -8,4 +8,5 @@ mod plan;
 mod recovery;
 mod rules;
 mod sealing;
+mod vouched;
 mod written;

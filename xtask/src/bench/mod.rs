@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 pub(crate) enum Arguments {
     /// Our differ and containerd's erofs differ, in turns on the same layers through the same containerd.
     Unpack(UnpackArguments),
-    /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's own snapshotters.
+    /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
 }
 

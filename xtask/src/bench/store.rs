@@ -9,9 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
-use nexuserofs_integration::node::{
-    BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER,
-};
+use nexuserofs_integration::node::{DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER};
 use nexuserofs_integration::progress::Steps;
 
 use self::calls::{Route, Target};
@@ -68,6 +66,10 @@ fn measure(bed: &Bed, arguments: &StoreArguments) -> Result<Report> {
             }
         }
     }
+    for (target, [of_small, of_large]) in samples.iter_mut().enumerate() {
+        small.inside(target, of_small)?;
+        large.inside(target, of_large)?;
+    }
     let restarts = [small.restart()?, large.restart()?];
     Ok(Report {
         date: machine::today()?,
@@ -88,7 +90,7 @@ fn subjects(targets: &[Target], samples: Vec<[Samples; 2]>) -> Vec<Subject> {
 }
 
 impl Store {
-    /// Starts a node and fills the store of our daemon and those of containerd's own snapshotters.
+    /// Starts a node and fills the store of our daemon and that of containerd's own snapshotter for directories.
     fn fill(bed: &Bed, snapshots: u32) -> Result<Self> {
         let options = NodeOptions {
             daemon: Some(DaemonOptions {
@@ -110,10 +112,17 @@ impl Store {
         targets.push(filler.ours_through_containerd(SNAPSHOTTER, committed, directories)?);
         targets.insert(0, blocks);
         targets.insert(0, filler.seen_by_daemon(SNAPSHOTTER)?);
-        for peer in [OVERLAYFS, BUILTIN_EROFS] {
-            targets.push(filler.peer(peer, snapshots - active, active)?);
-        }
+        targets.push(filler.peer(OVERLAYFS, snapshots - active, active)?);
         Ok(Self { node, targets })
+    }
+
+    /// Adds what the daemon itself says about its calls.
+    fn inside(&self, target: usize, samples: &mut Samples) -> Result<()> {
+        let target = self.targets.get(target).context("the stores have other targets")?;
+        if target.route == Route::Daemon {
+            calls::inside(target, &self.node.daemon.as_ref().context("no daemon")?.calls()?, samples);
+        }
+        Ok(())
     }
 
     /// Restarts the daemon.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nexuserofs_integration::client::{Client, Labels};
+use nexuserofs_integration::node::log;
 
 use super::samples::Samples;
 
@@ -13,6 +14,9 @@ const GARBAGE: u32 = 20;
 
 /// One of so many rounds has the calls that cost as much as a thousand others.
 const RARELY: u32 = 20;
+
+/// Begins the keys of snapshots whose making is measured.
+const MEASURED: &str = "measured-";
 
 /// A call that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,8 @@ pub(super) enum Call {
     UsageActive,
     /// Prepare for a container.
     Prepare,
+    /// The same, as the daemon's log times it.
+    PrepareInside,
     /// Mounts of that.
     Mounts,
     /// Prepare for a container on 128 layers.
@@ -84,7 +90,7 @@ pub(super) fn round(target: &Target, round: u32, samples: &mut Samples) -> Resul
     samples.time(Call::Stat, || client.stat(committed))?;
     samples.time(Call::UsageCommitted, || client.usage(committed))?;
     samples.time(Call::UsageActive, || client.usage(active))?;
-    let key = format!("measured-{round}");
+    let key = format!("{MEASURED}{round}");
     samples.time(Call::Prepare, || client.prepare(&key, &target.image, &Labels::new()))?;
     samples.time(Call::Mounts, || client.mounts(&key))?;
     match target.route {
@@ -98,11 +104,21 @@ pub(super) fn round(target: &Target, round: u32, samples: &mut Samples) -> Resul
     if round.is_multiple_of(RARELY) { rare(target, samples) } else { Ok(()) }
 }
 
+/// What the daemon's log says about the calls that were made to it.
+pub(super) fn inside(target: &Target, calls: &[log::Call], samples: &mut Samples) {
+    let measured = |call: &&log::Call| {
+        call.method == "Prepare"
+            && call.key.starts_with(MEASURED)
+            && call.snapshotter.as_deref() == Some(target.client.snapshotter())
+    };
+    calls.iter().filter(measured).for_each(|call| samples.add(Call::PrepareInside, call.took));
+}
+
 /// Calls on the largest image; without effect on a store that has none.
 fn deep(target: &Target, round: u32, samples: &mut Samples) -> Result<()> {
     let Some(image) = &target.deep_image else { return Ok(()) };
     let client = &target.client;
-    let key = format!("measured-deep-{round}");
+    let key = format!("deep-{round}");
     samples.time(Call::PrepareDeep, || client.prepare(&key, image, &Labels::new()))?;
     samples.time(Call::MountsDeep, || client.mounts(&key))?;
     Ok(client.remove(&key)?)

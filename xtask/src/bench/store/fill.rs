@@ -1,8 +1,11 @@
 //! Fills the stores with images of many layers and with containers' snapshots on them.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nexuserofs_integration::client::{Client, Labels, extraction_labels};
 use nexuserofs_integration::images::tiny::{TinyLayer, TinyTar};
 use nexuserofs_integration::node::connection::Connection;
@@ -15,6 +18,12 @@ pub(super) const IMAGE_LAYERS: u32 = 32;
 
 /// Layers of all other images.
 const DEEP_LAYERS: u32 = 128;
+
+/// How many layers differ; the images share them, as images do. A multiple of the layers of an image.
+const DIFFERENT_LAYERS: u32 = 8 * DEEP_LAYERS;
+
+/// Images that are unpacked at the same time.
+const THREADS: usize = 4;
 
 /// Keeps everything in containerd from its garbage collection.
 const LEASE: &str = "bench-store";
@@ -83,38 +92,63 @@ impl Filler {
     /// Images of [`DEEP_LAYERS`] layers, the first of which has [`IMAGE_LAYERS`]; containers on them in turn.
     fn fill(&self, mut target: Target, content: Content, committed: u32, active: u32) -> Result<Target> {
         eprintln!("filling {target}: {committed} layers, {active} containers");
-        let mut parent = String::new();
-        let mut tops = Vec::new();
-        for number in 0..committed {
-            if begins_image(number) {
-                tops.extend((!parent.is_empty()).then_some(parent));
-                parent = String::new();
-            }
-            parent = self
-                .commit(&target.client, content, number, &parent)
-                .with_context(|| format!("make layer {number}"))?;
-            target.add_committed(number, parent.clone());
+        if let Content::Layer = content {
+            self.write_blobs(committed.min(DIFFERENT_LAYERS))?;
         }
-        tops.push(parent);
-        for (number, parent) in (0..active).zip(tops.iter().cycle()) {
+        let images = images(committed);
+        let next = AtomicUsize::new(0);
+        let client = &target.client;
+        thread::scope(|scope| {
+            let work = || -> Result<()> {
+                while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.unpack(client, content, image.clone())?;
+                }
+                Ok(())
+            };
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a filling thread panicked"))?)
+        })?;
+        (0..committed).for_each(|number| target.add_committed(number, layer_name(number)));
+        for (number, image) in (0..active).zip(images.iter().cycle()) {
             let key = format!("container-{number}");
-            target.client.prepare(&key, parent, &Labels::new())?;
+            target.client.prepare(&key, &layer_name(image.end - 1), &Labels::new())?;
             target.active.push(key);
         }
         Ok(target)
     }
 
+    /// Puts the first layers into containerd's content store.
+    fn write_blobs(&self, count: u32) -> Result<()> {
+        for number in 0..count {
+            let TinyLayer { layer, blob } = tiny(number)?;
+            self.containerd.write(&layer, blob)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the committed snapshots with these numbers, each on the one before it.
+    fn unpack(&self, client: &Client, content: Content, image: Range<u32>) -> Result<()> {
+        let mut parent = String::new();
+        for number in image {
+            parent = self
+                .commit(client, content, number, &parent)
+                .with_context(|| format!("make layer {number}"))?;
+        }
+        Ok(())
+    }
+
     /// Makes the committed snapshot with this number and returns its name.
     fn commit(&self, client: &Client, content: Content, number: u32, parent: &str) -> Result<String> {
-        let name = format!("layer-{number}");
+        let name = layer_name(number);
         let key = format!("extract-{number}");
         let labels = extraction_labels(&name, "");
         let mounts = client.prepare(&key, parent, &labels)?;
         match content {
             Content::Nothing => {}
             Content::Layer => {
-                let TinyLayer { layer, blob } = tiny(number)?;
-                self.containerd.write(&layer, blob)?;
+                let TinyLayer { layer, .. } = tiny(number % DIFFERENT_LAYERS)?;
                 client.apply(&layer, mounts)?;
             }
         }
@@ -131,9 +165,16 @@ fn tiny(number: u32) -> Result<TinyLayer> {
         .finish()
 }
 
-/// Whether the layer with this number is the lowest of an image.
-const fn begins_image(number: u32) -> bool {
-    number >= IMAGE_LAYERS && (number - IMAGE_LAYERS).is_multiple_of(DEEP_LAYERS)
+/// The numbers of the layers of each image, of which the last has as many as are left.
+fn images(committed: u32) -> Vec<Range<u32>> {
+    let first = 0..committed.min(IMAGE_LAYERS);
+    let others = (first.end..committed).step_by(DEEP_LAYERS as usize);
+    let others = others.map(|start| start..committed.min(start + DEEP_LAYERS));
+    std::iter::once(first).chain(others).collect()
+}
+
+fn layer_name(number: u32) -> String {
+    format!("layer-{number}")
 }
 
 /// What the names above stand for.
