@@ -2,6 +2,7 @@
 //! containerd's own overlayfs snapshotter, shows what the container saw.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,13 +11,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
+use nexuserofs_integration::command::Run;
 use nexuserofs_integration::digest::hex;
 use nexuserofs_integration::harness::{self, Test, eventually};
 use nexuserofs_integration::images::Image;
 use nexuserofs_integration::images::layout::{Encoding, Layout, Source};
 use nexuserofs_integration::node::containerd::ImageMount;
-use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, OVERLAYFS, Pull, SNAPSHOTTER};
-use nexuserofs_integration::tree::{self, Tree};
+use nexuserofs_integration::node::{
+    DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, OVERLAYFS, Pull, SNAPSHOTTER,
+};
+use nexuserofs_integration::tree::{self, Entry, Tree};
 use nexuserofs_proto::containerd::services::content::v1::InfoRequest;
 use nexuserofs_proto::containerd::services::content::v1::content_client::ContentClient;
 use nexuserofs_proto::containerd::services::leases::v1::leases_client::LeasesClient;
@@ -24,8 +28,14 @@ use nexuserofs_proto::containerd::services::leases::v1::{ListRequest, ListResour
 use sha2::{Digest as _, Sha256};
 
 const TESTS: &[Test] = &[
-    Test { name: "directory_mode", run: |bed| diff(bed, "diff-directory", DaemonOptions::default()) },
-    Test { name: "block_mode", run: |bed| diff(bed, "diff-block", block_mode()) },
+    Test { name: "directory_mode", run: |bed| diff(bed, &Subject::new("diff-directory")) },
+    Test { name: "block_mode", run: |bed| diff(bed, &Subject::new("diff-block").in_blocks()) },
+    Test { name: "host_profile", run: |bed| diff(bed, &Subject::new("diff-host").by(HOST_SNAPSHOTTER)) },
+    Test {
+        name: "host_profile_in_block_mode",
+        run: |bed| diff(bed, &Subject::new("diff-host-block").by(HOST_SNAPSHOTTER).in_blocks()),
+    },
+    Test { name: "user_namespace", run: |bed| diff(bed, &Subject::new("diff-users").in_user_namespace()) },
     Test { name: "renamed_directories_and_copies_without_data", run: redirects },
     Test { name: "an_image_can_be_made_of_its_own_layers", run: committed },
 ];
@@ -51,7 +61,6 @@ os.link('setuid', 'linked setuid')
 os.chmod('new', 0o4751)
 os.chown('new', 70000, 4000000000)
 os.setxattr('new', 'user.comment', b'bytes \x00 \n = \xff')
-os.mknod('null', 0o20666, os.makedev(1, 3))
 os.mkfifo('pipe')
 os.symlink('new', b'link \xff')
 os.mkdir('directory')
@@ -60,6 +69,9 @@ with open('sparse', 'wb') as sparse:
     sparse.seek(5000000)
     sparse.write(b'end')
 "#;
+
+/// What no user namespace may do.
+const DEVICE: &str = "os.mknod('null', 0o20666, os.makedev(1, 3))";
 
 const WAIT: &str = "
 open('/done', 'w').close()
@@ -71,44 +83,82 @@ fn main() -> Result<ExitCode> {
     harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
 }
 
-fn block_mode() -> DaemonOptions {
-    DaemonOptions { default_size: Some("64MiB"), ..DaemonOptions::default() }
+/// What is compared, and where it runs.
+struct Subject {
+    /// Name of the node and of the container. That of a control group is the container's, whatever the node.
+    name: &'static str,
+    snapshotter: &'static str,
+    daemon: DaemonOptions,
+    /// Whether the container has a user namespace, with [`SHIFT`].
+    shifted: bool,
+}
+
+/// What is added to the owners in a user namespace, which has room for all owners in the image.
+const SHIFT: u32 = 100_000;
+const MAPPING: &str = "0:100000:4100000000";
+
+impl Subject {
+    fn new(name: &'static str) -> Self {
+        Self { name, snapshotter: SNAPSHOTTER, daemon: DaemonOptions::default(), shifted: false }
+    }
+
+    fn by(self, snapshotter: &'static str) -> Self {
+        Self { snapshotter, ..self }
+    }
+
+    fn in_blocks(mut self) -> Self {
+        self.daemon.default_size = Some("64MiB");
+        self
+    }
+
+    fn in_user_namespace(self) -> Self {
+        Self { shifted: true, ..self }
+    }
+
+    /// What `ctr run` is told for it.
+    fn options(&self) -> Vec<&'static str> {
+        match self.shifted {
+            true => vec!["--uidmap", MAPPING, "--gidmap", MAPPING, "--remap-labels"],
+            false => vec![],
+        }
+    }
 }
 
 /// A node whose container has changed what the program says, and still runs.
 struct Changed<'b> {
     bed: &'b Bed,
+    subject: &'b Subject,
     node: Node,
-    /// The container's name. That of its control group is the same, whatever the node.
-    container: &'static str,
     rootfs: PathBuf,
 }
 
 impl<'b> Changed<'b> {
-    fn by(bed: &'b Bed, name: &'static str, daemon: DaemonOptions, program: &str) -> Result<Self> {
-        let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
-        let node = Node::start(&bed.place, name, &options)?;
+    fn by(bed: &'b Bed, subject: &'b Subject, program: &str) -> Result<Self> {
+        let options = NodeOptions { daemon: Some(subject.daemon.clone()), ..NodeOptions::default() };
+        let node = Node::start(&bed.place, subject.name, &options)?;
         let image = node.push(&bed.images.demo)?;
-        node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
+        node.containerd.pull(NAMESPACE, subject.snapshotter, Pull::Transfer, &image)?;
         node.containerd
-            .run_container(NAMESPACE, SNAPSHOTTER)
-            .args(["--detach", &image, name, "/usr/bin/python3", "-c", &format!("{program}{WAIT}")])
+            .run_container(NAMESPACE, subject.snapshotter)
+            .arg("--detach")
+            .args(subject.options())
+            .args([&image, subject.name, "/usr/bin/python3", "-c", &format!("{program}{WAIT}")])
             .run()?;
-        let rootfs = node.containerd.rootfs_of(NAMESPACE, name);
+        let rootfs = node.containerd.rootfs_of(NAMESPACE, subject.name);
         let done = rootfs.join("done");
         eventually(|| Ok((!done.exists()).then(|| "the container has not done its changes".to_owned())))?;
-        Ok(Self { bed, node, container: name, rootfs })
+        Ok(Self { bed, subject, node, rootfs })
     }
 
-    /// The difference in a type of layer, and what `ctr` is told besides.
-    fn diff(&self, media_type: &str, more: &[&str]) -> Result<Vec<u8>> {
-        self.node
-            .containerd
-            .ctr(NAMESPACE)
-            .args(["snapshots", "--snapshotter", SNAPSHOTTER, "diff", "--media-type", media_type, "--keep"])
-            .args(more)
-            .arg(self.container)
-            .bytes()
+    /// `ctr snapshots`, of the snapshotter in question.
+    fn snapshots(&self) -> Run {
+        let ctr = self.node.containerd.ctr(NAMESPACE);
+        ctr.args(["snapshots", "--snapshotter", self.subject.snapshotter])
+    }
+
+    /// The difference in a type of layer.
+    fn diff(&self, media_type: &str) -> Result<Vec<u8>> {
+        self.snapshots().args(["diff", "--media-type", media_type, "--keep", self.subject.name]).bytes()
     }
 
     /// What the image shows with this tar as one more layer, unpacked by `snapshotter`.
@@ -134,9 +184,12 @@ impl<'b> Changed<'b> {
 
     /// Compares what the container sees with the image made of its difference.
     fn ensure_same(&self, tar: &[u8]) -> Result<()> {
-        let expected = tree::read_image(&self.rootfs)?;
+        let mut expected = tree::read_image(&self.rootfs)?;
+        if self.subject.shifted {
+            expected.values_mut().for_each(as_seen_inside);
+        }
         ensure!(expected.contains_key(Path::new("done")), "the container's root is not mounted");
-        for snapshotter in [OVERLAYFS, SNAPSHOTTER] {
+        for snapshotter in [OVERLAYFS, self.subject.snapshotter] {
             let found = tree::differences(&expected, &self.with_layer(tar, snapshotter)?, 20);
             ensure!(
                 found.is_empty(),
@@ -148,19 +201,37 @@ impl<'b> Changed<'b> {
     }
 }
 
-fn diff(bed: &Bed, name: &'static str, daemon: DaemonOptions) -> Result<()> {
-    let changed = Changed::by(bed, name, daemon, CHANGES)?;
-    let tar = changed.diff(TAR, &[])?;
-    let gzip = changed.diff(&format!("{TAR}+gzip"), &[])?;
-    let zstd = changed.diff(&format!("{TAR}+zstd"), &[])?;
+/// What the host sees of a container with a user namespace, as the container sees it. Capabilities are
+/// shown on the host with the namespace that they count in: revision 3, the identifier of its root at the end.
+fn as_seen_inside(entry: &mut Entry) {
+    entry.uid -= SHIFT;
+    entry.gid -= SHIFT;
+    if let Some(capability) = entry.xattrs.get_mut(OsStr::new("security.capability"))
+        && let Some(plain) = capability.strip_suffix(&SHIFT.to_le_bytes())
+    {
+        *capability = [&plain[..3], &[2], &plain[4..]].concat();
+    }
+}
+
+fn diff(bed: &Bed, subject: &Subject) -> Result<()> {
+    let program = if subject.shifted { CHANGES.to_owned() } else { format!("{CHANGES}{DEVICE}") };
+    let changed = Changed::by(bed, subject, &program)?;
+    let tar = changed.diff(TAR)?;
+    let gzip = changed.diff(&format!("{TAR}+gzip"))?;
+    let zstd = changed.diff(&format!("{TAR}+zstd"))?;
     let mut inflated = Vec::new();
     GzDecoder::new(gzip.as_slice()).read_to_end(&mut inflated)?;
     ensure!(inflated == tar, "gzip gives another tar");
     ensure!(zstd::stream::decode_all(zstd.as_slice())? == tar, "zstd gives another tar");
     for (suffix, blob) in [("", &tar), ("+gzip", &gzip), ("+zstd", &zstd)] {
-        ensure!(changed.diff(&format!("{TAR}{suffix}"), &[])? == *blob, "a second diff{suffix} is another");
+        ensure!(changed.diff(&format!("{TAR}{suffix}"))? == *blob, "a second diff{suffix} is another");
         ensure_labelled_and_kept(&changed.node, blob, &tar)?;
     }
+    let image = changed.diff("application/vnd.erofs.layer.v1")?;
+    ensure_labelled_and_kept(&changed.node, &image, &image)?;
+    let file = changed.node.dir().join("difference.erofs");
+    fs::write(&file, image)?;
+    Run::new("fsck.erofs").arg("--extract").arg(&file).run()?;
     ensure_is_ours(&changed.node)?;
     changed.ensure_same(&tar)
 }
@@ -170,6 +241,7 @@ fn diff(bed: &Bed, name: &'static str, daemon: DaemonOptions) -> Result<()> {
 fn redirects(bed: &Bed) -> Result<()> {
     let settings = Some(r#"overlay_options = ["redirect_dir=on", "metacopy=on"]"#.to_owned());
     let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
+    let subject = Subject { daemon, ..Subject::new("diff-redirects") };
     let program = r#"
 import os
 os.rename('/srv/app/kept', '/srv/renamed')
@@ -182,39 +254,35 @@ os.chmod('/srv/app/main.py', 0o751)
 os.chmod('/srv/app/setuid', 0o4711)
 os.rename('/srv/app/setuid', '/srv/app/moved setuid')
 "#;
-    let changed = Changed::by(bed, "diff-redirects", daemon, program)?;
-    let tar = changed.diff(TAR, &[])?;
-    ensure!(tar == changed.diff(TAR, &[])?, "a second diff is another");
+    let changed = Changed::by(bed, &subject, program)?;
+    let tar = changed.diff(TAR)?;
+    ensure!(tar == changed.diff(TAR)?, "a second diff is another");
     ensure_is_ours(&changed.node)?;
     changed.ensure_same(&tar)
 }
 
 /// All layers of a committed image as one, which shows the same as they.
 fn committed(bed: &Bed) -> Result<()> {
-    let changed = Changed::by(bed, "diff-committed", DaemonOptions::default(), "")?;
-    let ctr = |more: &[&str]| {
-        let ctr = changed.node.containerd.ctr(NAMESPACE);
-        ctr.args(["snapshots", "--snapshotter", SNAPSHOTTER]).args(more).bytes()
-    };
-    let list = String::from_utf8(ctr(&["list"])?)?;
+    let subject = Subject::new("diff-committed");
+    let changed = Changed::by(bed, &subject, "")?;
+    let list = changed.snapshots().arg("list").output()?;
     let is_committed = |line: &&str| line.trim_end().ends_with("Committed");
     let names: Vec<&str> =
         list.lines().filter(is_committed).filter_map(|line| line.split_whitespace().next()).collect();
     ensure!(names.len() == bed.images.demo.layers()?.len(), "the snapshots are {list}");
     let mut trees = Vec::new();
     for name in &names {
-        trees.push(ctr(&["diff", "--media-type", TAR, name])?);
-        ensure!(
-            ctr(&["diff", "--media-type", TAR, name])? == trees[trees.len() - 1],
-            "a second diff is another"
-        );
+        let diff = || changed.snapshots().args(["diff", "--media-type", TAR, name]).bytes();
+        let tar = diff()?;
+        ensure!(diff()? == tar, "a second diff is another");
+        trees.push(tar);
     }
     ensure_is_ours(&changed.node)?;
     let dir = changed.node.dir().join("again");
     fs::create_dir(&dir)?;
     let mut layout = Layout::create(&dir)?;
     // The list is by name; the order of the chain is that of the image, told by the diffIDs' chain.
-    for tar in in_order(&changed.node, &names, trees)? {
+    for tar in in_order(&changed, &names, trees)? {
         let file = dir.join("layer.tar");
         fs::write(&file, tar)?;
         layout.add(Source::Tar(&file), Encoding::Zstd)?;
@@ -238,11 +306,10 @@ fn committed(bed: &Bed) -> Result<()> {
 }
 
 /// Sorts what belongs to snapshots from the lowest of their chain up.
-fn in_order(node: &Node, names: &[&str], things: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+fn in_order(changed: &Changed<'_>, names: &[&str], things: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
     let mut by_parent = BTreeMap::new();
     for (name, thing) in names.iter().zip(things) {
-        let info = node.containerd.ctr(NAMESPACE);
-        let info = info.args(["snapshots", "--snapshotter", SNAPSHOTTER, "info", name]).output()?;
+        let info = changed.snapshots().args(["info", name]).output()?;
         let info: serde_json::Value = serde_json::from_str(&info)?;
         let parent = info["Parent"].as_str().unwrap_or_default().to_owned();
         by_parent.insert(parent, ((*name).to_owned(), thing));
