@@ -16,6 +16,8 @@ pub mod cache;
 pub mod client;
 pub mod command;
 pub mod digest;
+#[cfg(test)]
+mod documents;
 pub mod environment;
 pub mod gotest;
 pub mod harness;

@@ -31,7 +31,7 @@ const TESTS_OF_THE_SUITE: usize = 21;
 /// The test that mounts a chain again and again while it grows to 128 layers.
 const LONG_CHAIN: &str = "128LayersMount";
 
-/// How many times as long as ours the built-in snapshotter takes for it, at least, on the host profile.
+/// How many times as long as ours the built-in snapshotter takes for it, at least, where we keep layers mounted.
 const LONG_CHAIN_RATIO: u32 = 3;
 
 /// The suite with one snapshotter. It runs once, however many tests here look at what came of it.
@@ -110,8 +110,9 @@ fn passes(bed: &Bed, suite: &Suite) -> Result<()> {
 fn compare_times(bed: &Bed) -> Result<()> {
     let builtin = BUILTIN.results(bed)?;
     let ours = OURS.iter().map(|suite| suite.results(bed)).collect::<Result<Vec<_>>>()?;
+    println!("\nOur daemon is a debug build. Each of its times has a start and an end of the daemon in it.");
     println!(
-        "\n{:<28} {:>9} {}",
+        "{:<28} {:>9} {}",
         "seconds",
         "built-in",
         OURS.iter().map(|suite| suite.test).collect::<Vec<_>>().join(" ")
@@ -124,15 +125,14 @@ fn compare_times(bed: &Bed) -> Result<()> {
             .collect();
         println!("{:<28} {:>9} {}", test.name, shown(builtin, &test.name), times.join(" "));
     }
-    let theirs = time_of(builtin, LONG_CHAIN)?;
-    for (suite, ended) in OURS.iter().zip(&ours).skip(2) {
-        let took = time_of(ended, LONG_CHAIN)?;
-        ensure!(
-            took * LONG_CHAIN_RATIO <= theirs,
-            "{LONG_CHAIN} took {took:?} in {}, more than a third of the built-in's {theirs:?}",
-            suite.test
-        );
-    }
+    // With templates the client mounts all layers anew for each snapshot, as it does with the built-in's plans.
+    let [_, _, host, _] = &OURS;
+    let (ours, theirs) = (time_of(host.results(bed)?, LONG_CHAIN)?, time_of(builtin, LONG_CHAIN)?);
+    ensure!(
+        ours * LONG_CHAIN_RATIO <= theirs,
+        "{LONG_CHAIN} took {ours:?} in {}, more than a third of the built-in's {theirs:?}",
+        host.test
+    );
     Ok(())
 }
 

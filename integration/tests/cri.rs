@@ -15,7 +15,7 @@ use nexuserofs_integration::node::{
 use serde_json::{Value, json};
 
 const TESTS: &[Test] = &[
-    Test { name: "overlayfs_has_pods", run: |bed| pods(bed, &Subject { mode: None, ..OVERLAY }) },
+    Test { name: "overlayfs_has_pods", run: |bed| pods(bed, &OVERLAY) },
     Test { name: "templates_in_directories", run: |bed| pods(bed, &TEMPLATES) },
     Test { name: "templates_in_blocks", run: |bed| pods(bed, &Subject { mode: BLOCK, ..TEMPLATES }) },
     Test { name: "host_in_directories", run: |bed| pods(bed, &HOST) },
