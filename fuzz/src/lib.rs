@@ -6,6 +6,7 @@ mod image;
 mod independent;
 #[path = "../../tests/erofs/listing.rs"]
 mod listing;
+pub mod reader;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader};

@@ -31,7 +31,6 @@ const TESTS: &[Test] = &[
 ];
 
 const NAMESPACE: &str = "default";
-const CONTAINER: &str = "changed";
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
@@ -80,23 +79,25 @@ fn block_mode() -> DaemonOptions {
 struct Changed<'b> {
     bed: &'b Bed,
     node: Node,
+    /// The container's name. That of its control group is the same, whatever the node.
+    container: &'static str,
     rootfs: PathBuf,
 }
 
 impl<'b> Changed<'b> {
-    fn by(bed: &'b Bed, name: &str, daemon: DaemonOptions, program: &str) -> Result<Self> {
+    fn by(bed: &'b Bed, name: &'static str, daemon: DaemonOptions, program: &str) -> Result<Self> {
         let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
         let node = Node::start(&bed.place, name, &options)?;
         let image = node.push(&bed.images.demo)?;
         node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
         node.containerd
             .run_container(NAMESPACE, SNAPSHOTTER)
-            .args(["--detach", &image, CONTAINER, "/usr/bin/python3", "-c", &format!("{program}{WAIT}")])
+            .args(["--detach", &image, name, "/usr/bin/python3", "-c", &format!("{program}{WAIT}")])
             .run()?;
-        let rootfs = node.containerd.rootfs_of(NAMESPACE, CONTAINER);
+        let rootfs = node.containerd.rootfs_of(NAMESPACE, name);
         let done = rootfs.join("done");
         eventually(|| Ok((!done.exists()).then(|| "the container has not done its changes".to_owned())))?;
-        Ok(Self { bed, node, rootfs })
+        Ok(Self { bed, node, container: name, rootfs })
     }
 
     /// The difference in a type of layer, and what `ctr` is told besides.
@@ -106,7 +107,7 @@ impl<'b> Changed<'b> {
             .ctr(NAMESPACE)
             .args(["snapshots", "--snapshotter", SNAPSHOTTER, "diff", "--media-type", media_type, "--keep"])
             .args(more)
-            .arg(CONTAINER)
+            .arg(self.container)
             .bytes()
     }
 
@@ -147,7 +148,7 @@ impl<'b> Changed<'b> {
     }
 }
 
-fn diff(bed: &Bed, name: &str, daemon: DaemonOptions) -> Result<()> {
+fn diff(bed: &Bed, name: &'static str, daemon: DaemonOptions) -> Result<()> {
     let changed = Changed::by(bed, name, daemon, CHANGES)?;
     let tar = changed.diff(TAR, &[])?;
     let gzip = changed.diff(&format!("{TAR}+gzip"), &[])?;
@@ -167,8 +168,8 @@ fn diff(bed: &Bed, name: &str, daemon: DaemonOptions) -> Result<()> {
 /// Directories that were renamed, and files of which only the mode changed: with these options overlayfs
 /// leaves the content in the image's layers.
 fn redirects(bed: &Bed) -> Result<()> {
-    let overlay_options = &["redirect_dir=on", "metacopy=on"];
-    let daemon = DaemonOptions { overlay_options, ..DaemonOptions::default() };
+    let settings = Some(r#"overlay_options = ["redirect_dir=on", "metacopy=on"]"#.to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
     let program = r#"
 import os
 os.rename('/srv/app/kept', '/srv/renamed')

@@ -4,6 +4,7 @@ use std::thread::available_parallelism;
 
 use tonic::service::Routes;
 
+use super::background::Background;
 use super::error::Error;
 use super::service_manager::Probe;
 use crate::config::{Flavour, Profile, Settings, WritableLayer};
@@ -25,6 +26,8 @@ pub(super) struct Assembled {
     pub(super) routes: Routes,
     /// Reads the records, as every call does.
     pub(super) probe: Probe,
+    /// What goes on behind the calls.
+    pub(super) background: Background,
 }
 
 /// Opens what the daemon keeps under its root and puts the services on top of it.
@@ -39,9 +42,10 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
         settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
     let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
     let probe = probe(snapshotter.clone());
+    let background = background(snapshotter.clone());
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
-    Ok(Assembled { routes, probe })
+    Ok(Assembled { routes, probe, background })
 }
 
 /// Says so if a profile has the daemon mount layers where containerd would not see them.
@@ -67,6 +71,10 @@ fn probe(snapshotter: Snapshotter) -> Probe {
     Probe::new(move || drop(snapshotter.list(NOBODYS)))
 }
 
+fn background(snapshotter: Snapshotter) -> Background {
+    Background::new(move || snapshotter.stop_sealing())
+}
+
 fn passes() -> usize {
     available_parallelism().map_or(MIN_PASSES, |cores| cores.get().max(MIN_PASSES))
 }
@@ -80,6 +88,7 @@ fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
+        project_quota: profile.project_quota,
         default_size: match profile.writable_layer {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),

@@ -5,6 +5,7 @@
 //! itself when it is dropped, so a failure in the middle leaves no socket behind.
 
 mod assemble;
+mod background;
 mod directory;
 mod error;
 mod holder;

@@ -39,7 +39,7 @@ pub enum Ended {
 /// The socket is removed at the very end.
 pub(super) async fn serve(
     socket: Socket,
-    Assembled { routes, probe }: Assembled,
+    Assembled { routes, probe, background }: Assembled,
     mut signals: mpsc::Receiver<Signal>,
     limit: Duration,
 ) -> Result<Ended, Error> {
@@ -61,6 +61,7 @@ pub(super) async fn serve(
     service_manager::stopping();
     tracing::info!(%signal, "stopping: finishing running calls");
     drop(stop);
+    background.stop();
     drain(server, &mut signals, limit).await
 }
 
@@ -122,6 +123,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::app::background::Background;
     use crate::app::service_manager::Probe;
     use crate::app::socket::listen;
 
@@ -168,12 +170,20 @@ mod tests {
 
     impl Served {
         async fn start(limit: Duration) -> Self {
+            Self::start_with(limit, |_| {}).await
+        }
+
+        /// `at_stop` is what ending the background does to the call.
+        async fn start_with(limit: Duration, at_stop: impl FnOnce(&Gate) + Send + 'static) -> Self {
             let directory = tempfile::tempdir().expect("temporary directory");
             let address = directory.path().join("s.sock");
             let socket = listen(&address).await.expect("free");
             let gate = Gate::default();
             let (signals, received) = mpsc::channel(2);
-            let assembled = Assembled { routes: Routes::new(gate.clone()), probe: Probe::new(|| {}) };
+            let waited_for = gate.clone();
+            let background = Background::new(move || at_stop(&waited_for));
+            let assembled =
+                Assembled { routes: Routes::new(gate.clone()), probe: Probe::new(|| {}), background };
             let server = tokio::spawn(serve(socket, assembled, received, limit));
             let mut channel = connect(&address).await.expect("served");
             let request = http::Request::post("http://localhost/test.Gate/Pass").body(Body::empty());
@@ -228,6 +238,13 @@ mod tests {
         let served = Served::start(Duration::from_millis(20)).await;
         served.signal(Signal::Terminate).await;
         assert_eq!(served.ended().await, Ended::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_for_what_goes_on_behind_it_holds_nobody_up() {
+        let served = Served::start_with(Duration::from_secs(600), |gate| gate.open.notify_one()).await;
+        served.signal(Signal::Terminate).await;
+        assert_eq!(served.ended().await, Ended::Drained);
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub mod defaults {
     pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
     /// `flavour` of every other profile.
     pub const FLAVOUR: &str = "template";
+    /// `project_quota` of every profile.
+    pub const PROJECT_QUOTA: &str = "auto";
 }
 
 /// The settings, each with the place that it came from.
@@ -54,6 +56,7 @@ pub(super) struct Merged {
 pub(super) struct MergedProfile {
     pub(super) name: Sourced<String>,
     pub(super) flavour: Sourced<String>,
+    pub(super) project_quota: Sourced<String>,
     pub(super) default_size: Keyed<Sourced<RawSize>>,
     pub(super) overlay_options: Keyed<Vec<Sourced<String>>>,
 }
@@ -134,8 +137,10 @@ fn merge_profile(
         Vec::new,
     );
     let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
+    let project_quota = profile.value.project_quota.clone();
     MergedProfile {
         flavour,
+        project_quota: project_quota.unwrap_or_else(|| Sourced::default(defaults::PROJECT_QUOTA.to_owned())),
         name: Sourced { value: name.to_owned(), place: profile.place },
         default_size,
         overlay_options,

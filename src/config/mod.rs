@@ -29,7 +29,9 @@ pub use log::{LogFormat, LogLevel, LogSettings, UnknownFormat, UnknownLevel};
 pub use merged::defaults;
 pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
-pub use profile::{Flavour, InvalidProfileName, Profile, ProfileName, UnknownFlavour};
+pub use profile::{
+    Flavour, InvalidProfileName, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownProjectQuota,
+};
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};
 

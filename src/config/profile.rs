@@ -13,6 +13,8 @@ pub struct Profile {
     pub flavour: Flavour,
     /// Where writes go.
     pub writable_layer: WritableLayer,
+    /// What becomes of a size that a client asks for where writes go to a directory.
+    pub project_quota: ProjectQuota,
     /// Options added to each overlay mount, in this order.
     pub overlay_options: Vec<OverlayOption>,
 }
@@ -41,6 +43,36 @@ impl FromStr for Flavour {
             "template" => Ok(Self::Template),
             "host" => Ok(Self::Host),
             _ => Err(UnknownFlavour(text.to_owned())),
+        }
+    }
+}
+
+/// Whether directories that a client wants limited get a project quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProjectQuota {
+    /// They do not: the client's wish is passed over.
+    Off,
+    /// They do where the file system has project quotas, and have no limit elsewhere.
+    #[default]
+    Auto,
+    /// They do, and where the file system has none, the client is refused.
+    Require,
+}
+
+/// A text that does not say what to do about project quotas.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} does not say what to do about project quotas; write \"auto\", \"require\" or \"off\"")]
+pub struct UnknownProjectQuota(String);
+
+impl FromStr for ProjectQuota {
+    type Err = UnknownProjectQuota;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            "require" => Ok(Self::Require),
+            _ => Err(UnknownProjectQuota(text.to_owned())),
         }
     }
 }

@@ -97,6 +97,9 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
         check(&key, &merged.name, |text| text.parse())?,
         Profile {
             flavour: check(&format!("{key}.flavour"), &merged.flavour, |text| text.parse())?,
+            project_quota: check(&format!("{key}.project_quota"), &merged.project_quota, |text| {
+                text.parse()
+            })?,
             writable_layer: check(&size.key, &size.value, |size| size.try_into())?,
             overlay_options: check_each(&options.key, &options.value, |text| text.parse())?,
         },

@@ -4,6 +4,7 @@
 //! * [`plan`]: the entries that a snapshot gets, as a pure function of its record.
 //! * [`overlay`]: the directories that a snapshot writes to.
 //! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
+//! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
 
@@ -13,3 +14,4 @@ pub mod idmap;
 pub mod mount;
 pub mod overlay;
 pub mod plan;
+pub mod quota;

@@ -52,9 +52,11 @@ impl Snapshotter {
         let request = Request { profile, name, key, parent, labels };
         let record = self.inner.ledger.read(|index| request.check(index).map(Arc::clone))?;
         match self.holder(&record, &request)? {
-            Holder::Host => self.commit_now(request),
-            Holder::QuiescedGuest => self.commit_quiesced(&record, request),
+            Holder::Host => self.commit_now(request)?,
+            Holder::QuiescedGuest => self.commit_quiesced(&record, request)?,
         }
+        self.inner.ledger.directories.lift(&record);
+        Ok(())
     }
 
     /// Who has what the snapshot wrote to.

@@ -1,19 +1,21 @@
 //! Prepare and View: a new snapshot, with what its plan names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::directory::Content;
 use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
-use super::requested::{self, BLOCK_SIZES};
+use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
 use super::{Error, Labels, Snapshotter, host};
-use crate::config;
+use crate::config::{self, ProjectQuota};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{Flavour, Lower, Writable};
+use crate::expose::quota::Quota;
 use crate::store;
 
 /// What a new snapshot is for.
@@ -23,8 +25,8 @@ enum Purpose {
     View(Option<IdMapping>),
     /// To have a layer extracted into it.
     Extraction,
-    /// To be written to, in a directory or in a block of so many bytes.
-    Directory(Option<IdMapping>),
+    /// To be written to, in a directory with or without a limit, or in a block of so many bytes.
+    Directory(Option<Quota>, Option<IdMapping>),
     Block(u64, Option<IdMapping>),
 }
 
@@ -51,7 +53,7 @@ impl Snapshotter {
         let purpose = match self.profile(profile)?.default_size {
             // Its owners are those of the layer.
             _ if is_extraction(key, &labels) => Purpose::Extraction,
-            0 => Purpose::Directory(requested::id_mapping(&labels)?),
+            0 => Purpose::Directory(self.quota(profile, &labels)?, requested::id_mapping(&labels)?),
             default_size => {
                 let wanted = requested::max_size(&labels, &BLOCK_SIZES)?.map(block::rounded_size);
                 Purpose::Block(wanted.unwrap_or(default_size), requested::id_mapping(&labels)?)
@@ -145,6 +147,24 @@ impl Snapshotter {
         Ok((state, content.unwrap_or(Content::Record)))
     }
 
+    /// The limit that a directory is to have, as the labels and the profile say.
+    fn quota(&self, profile: &str, labels: &Labels) -> Result<Option<Quota>, Error> {
+        let Some(bytes) = requested::max_size(labels, &DIRECTORY_SIZES)? else { return Ok(None) };
+        let ledger = &self.inner.ledger;
+        let quotas = &ledger.directories.quotas;
+        match self.profile(profile)?.project_quota {
+            ProjectQuota::Off => Ok(None),
+            _ if quotas.are_enforced() => {
+                let taken: BTreeSet<u32> = ledger.read(|index| {
+                    index.snapshots().filter_map(|record| Some(record.quota()?.project)).collect()
+                });
+                Ok(Some(quotas.choose(bytes, |project| taken.contains(&project))?))
+            }
+            ProjectQuota::Auto => Ok(None),
+            ProjectQuota::Require => Err(Error::NoQuota { directory: ledger.directories.path().to_owned() }),
+        }
+    }
+
     /// Mounts what the plan of a new snapshot names. If that fails, there is no such snapshot.
     fn attach_new(&self, record: &Record) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
@@ -158,6 +178,7 @@ impl Snapshotter {
     fn record_new(&self, record: Arc<Record>, chain: &Chain, parent: Option<&str>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let id = record.id;
+        let written = Arc::clone(&record);
         let result = ledger.change(|index| {
             index.check_free(&record.profile, &record.key)?;
             // The parent may have been removed meanwhile, and even made anew on other layers, or on the
@@ -173,6 +194,7 @@ impl Snapshotter {
             }
         });
         if result.is_err() && ledger.is_settled() {
+            ledger.directories.lift(&written);
             ledger.trash.discard(&ledger.directories.of(id))?;
         }
         result
@@ -187,11 +209,11 @@ fn state(purpose: Purpose, profile: &Profile, chain: &Chain, flavour: Flavour) -
         overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
         mapping,
     };
-    let active = |lower, writable| State::Active(Active { lower, writable, layer: None });
+    let active = |lower, writable, quota| State::Active(Active { lower, writable, layer: None, quota });
     match purpose {
         Purpose::View(mapping) => (State::View(lower(mapping)), 0),
-        Purpose::Extraction => (active(lower(None), Writable::Extraction), 0),
-        Purpose::Directory(mapping) => (active(lower(mapping), Writable::Directory), 0),
-        Purpose::Block(size, mapping) => (active(lower(mapping), Writable::Block), size),
+        Purpose::Extraction => (active(lower(None), Writable::Extraction, None), 0),
+        Purpose::Directory(quota, mapping) => (active(lower(mapping), Writable::Directory, quota), 0),
+        Purpose::Block(size, mapping) => (active(lower(mapping), Writable::Block, None), size),
     }
 }

@@ -14,6 +14,7 @@ use crate::expose::plan::{
     BLOCK_MOUNT_NAME, BLOCK_NAME, BLOCK_UPPER_NAME, Flavour, Lower, SHIFTED_NAME, UPPER_NAME, WORK_NAME,
     Writable,
 };
+use crate::expose::quota::ProjectQuotas;
 use crate::layer::RootAttributes;
 use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
@@ -32,6 +33,7 @@ pub(super) const WRITABLE_NAMES: [&str; 5] =
 pub(super) struct Directories {
     path: PathBuf,
     templates: BlockTemplates,
+    pub(super) quotas: ProjectQuotas,
 }
 
 /// What lies in the directory of a new snapshot. Owners are those on the host.
@@ -89,7 +91,8 @@ fn owner(lower: &Lower) -> Owner {
 impl Directories {
     /// Uses `path`, an existing directory.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, templates: BlockTemplates::new() }
+        let quotas = ProjectQuotas::new(path.clone());
+        Self { path, templates: BlockTemplates::new(), quotas }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -141,8 +144,27 @@ impl Directories {
                 self.templates.create(&directory.join(BLOCK_NAME), *size, root, *owner, directory)?;
             }
         }
+        self.limit(record, content, directory)?;
         sidecar::write(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
         Ok(scratch)
+    }
+
+    /// Puts a limit on the directories that were just made, if the record says so.
+    fn limit(&self, record: &Record, content: &Content, directory: &Path) -> Result<(), Error> {
+        let (upper, work) = (directory.join(UPPER_NAME), directory.join(WORK_NAME));
+        match (record.quota(), content) {
+            (Some(quota), Content::Upper(_)) => self.quotas.limit(quota, &[&upper]),
+            (Some(quota), Content::UpperAndWork(..)) => self.quotas.limit(quota, &[&upper, &work]),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the limit of a snapshot away to which nobody writes any more.
+    pub(super) fn lift(&self, record: &Record) {
+        let lifted = record.quota().map_or(Ok(()), |quota| self.quotas.lift(quota));
+        if let Err(error) = lifted {
+            tracing::warn!(%error, "the limit of a snapshot stays in the file system's list");
+        }
     }
 
     /// Writes the record into the snapshot's directory again.

@@ -36,6 +36,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A directory is to be limited, and cannot be.
+    #[error(
+        "the size of a snapshot cannot be limited: the file system of {} enforces no project quotas; mount it with \
+         prjquota, use block mode, or do not require them in the profile", directory.display()
+    )]
+    NoQuota {
+        /// The directory of all snapshots.
+        directory: std::path::PathBuf,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -124,6 +133,9 @@ pub enum Error {
         /// Why not.
         reason: Arc<Error>,
     },
+    /// The daemon is on its way down, and a layer is left to the next start.
+    #[error("the daemon is stopping: try again when it runs")]
+    Stopping,
     /// What a layer was to be made of is not there.
     #[error(
         "what was written is not on disk any more, as after a power cut soon after the commit: remove the snapshot and \
@@ -219,9 +231,11 @@ impl Classify for Error {
             | Self::NoMounts { .. }
             | Self::HasChildren { .. }
             | Self::Written { .. }
+            | Self::NoQuota { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),
+            Self::Stopping => Kind::Unavailable,
             Self::WrittenLost
             | Self::LayerMissing { .. }
             | Self::BrokenChain { .. }

@@ -15,6 +15,7 @@ use super::{Error, Info, Kind, LabelChange, Labels, Usage};
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{self, Lower, Places, Writable};
+use crate::expose::quota::Quota;
 use crate::image::digest::Digest;
 use crate::layer::LayerKey;
 use crate::store::unique::Unique;
@@ -55,6 +56,9 @@ pub(super) struct Active {
     pub(super) writable: Writable,
     /// The layer that was applied last.
     pub(super) layer: Option<LayerKey>,
+    /// The limit of its directories, where one was asked for and can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) quota: Option<Quota>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +146,11 @@ impl Record {
             State::Active(active) => Ok(active),
             _ => Err(Error::NotActive { key: self.key.clone(), kind: self.kind() }),
         }
+    }
+
+    /// The limit of its directories.
+    pub(super) fn quota(&self) -> Option<Quota> {
+        self.active().ok()?.quota
     }
 
     pub(super) fn is_committed(&self) -> bool {

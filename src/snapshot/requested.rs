@@ -49,6 +49,9 @@ pub(super) fn max_size(labels: &Labels, range: &RangeInclusive<u64>) -> Result<O
 /// Sizes that a writable block can have, in bytes.
 pub(super) const BLOCK_SIZES: RangeInclusive<u64> = WritableLayer::SMALLEST..=WritableLayer::LARGEST;
 
+/// Sizes that the directories of a snapshot can be limited to, in bytes.
+pub(super) const DIRECTORY_SIZES: RangeInclusive<u64> = 4096..=WritableLayer::LARGEST;
+
 fn given<'a>(labels: &'a Labels, label: &str) -> Option<&'a str> {
     labels.get(label).map(String::as_str).filter(|text| !text.is_empty())
 }

@@ -75,7 +75,7 @@ impl Sealing {
     }
 
     /// Waits until the layer of a committed snapshot is made, or the snapshot is removed. If the last
-    /// attempt failed, this is another one.
+    /// attempt failed, this is another one. [`Error::Stopping`] after [`Sealing::stop`].
     pub(super) fn wait(&self, record: &Record) -> Result<(), Error> {
         let mut queue = self.shared.lock();
         let job = queue.job(record.id);
@@ -83,12 +83,21 @@ impl Sealing {
         loop {
             match job.outcome.get() {
                 Some(Ok(())) => return Ok(()),
+                _ if self.shared.stopped() => return Err(Error::Stopping),
                 Some(Err(reason)) => {
                     return Err(Error::NotSealed { name: record.key.clone(), reason: Arc::clone(reason) });
                 }
                 None => queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+
+    /// Ends the work at the next file, or piece of a large one, and the waiting at once.
+    pub(super) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // The threads look at the flag under the lock before they sleep.
+        drop(self.shared.lock());
+        self.shared.changed.notify_all();
     }
 
     /// Ends the attempt for a snapshot that was removed.
@@ -158,10 +167,7 @@ impl Shared {
 
 impl Drop for Sealing {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        // The threads look at the flag under the lock before they sleep.
-        drop(self.shared.lock());
-        self.shared.changed.notify_all();
+        self.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread that makes layers panicked");

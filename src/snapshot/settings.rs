@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Flavour, OverlayOption, RootPath};
+use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Profile {
     pub flavour: Flavour,
     /// Size in bytes of an active snapshot's writable block; 0 for a directory instead.
     pub default_size: u64,
+    /// What becomes of a size that a client asks for where writes go to a directory.
+    pub project_quota: ProjectQuota,
     /// Options that are added to overlay mounts, in this order.
     pub overlay_options: Vec<OverlayOption>,
 }

@@ -111,13 +111,16 @@ impl Snapshotter {
         let mut removed = None;
         self.inner.ledger.change(|index| {
             let record = index.existing(profile, key)?;
-            removed = Some(record.id);
+            removed = Some(Arc::clone(record));
             match index.children(record) {
                 0 => Ok(vec![Change::RemoveSnapshot(record.id)]),
                 children => Err(Error::HasChildren { key: key.to_owned(), children }),
             }
         })?;
-        removed.into_iter().for_each(|id| self.inner.sealing.cancel(id));
+        if let Some(record) = removed {
+            self.inner.sealing.cancel(record.id);
+            self.inner.ledger.directories.lift(&record);
+        }
         Ok(())
     }
 
@@ -182,6 +185,12 @@ impl Snapshotter {
     /// If something cannot be deleted, such as a directory in which a file system is mounted.
     pub fn cleanup(&self) -> Result<(), Error> {
         Ok(self.inner.ledger.trash.empty()?)
+    }
+
+    /// Ends the making of layers of what was written, which the next start goes on with, and with
+    /// [`Error::Stopping`] the calls that wait for one. Everything else goes on.
+    pub fn stop_sealing(&self) {
+        self.inner.sealing.stop();
     }
 
     pub(super) fn record(&self, profile: &str, key: &str) -> Result<Arc<Record>, Error> {

@@ -90,7 +90,9 @@ fn a_bad_file_is_named_with_line_and_remedy() {
         ("overlay_options = [\n 'index=off',\n 'lowerdir=/x',\n]", 3, &["overlay_options: ", "lowerdir=/x"]),
         ("[profiles.vm]\nsize = 1", 2, &["size", "default_size"]),
         ("[profiles.vm]\n\ndefault_size = '1 apple'", 3, &["profiles.vm.default_size: ", "1 apple"]),
-        ("[profiles.nexuserofs-host]", 1, &["profiles.nexuserofs-host: ", "another name"]),
+        ("[profiles.nexuserofs-verity]", 1, &["profiles.nexuserofs-verity: ", "another name"]),
+        ("[profiles.vm]\nflavour = 'guest'", 2, &["profiles.vm.flavour: ", "guest", "template", "host"]),
+        ("[profiles.vm]\nproject_quota = 'yes'", 2, &["profiles.vm.project_quota: ", "yes", "require"]),
         ("[profiles.'a b']\n", 1, &["a b", "letters and digits"]),
     ] {
         let place = Place::new();
@@ -144,7 +146,7 @@ fn a_flag_beats_the_file() {
     let started = logged(&daemon.log(), "starting");
     assert_eq!(started["root"], place.arg("flag-root"));
     assert_eq!(started["address"], place.arg("file.sock"));
-    assert_eq!(started["profiles"], "nexuserofs small");
+    assert_eq!(started["profiles"], "nexuserofs nexuserofs-host small");
     assert!(exists(&place.path("flag-root")) && exists(&place.path("file.sock")));
     assert!(!exists(&place.path("file-root")));
 }

@@ -2,12 +2,12 @@
 //! and images that are damaged on purpose.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use nexuserofs::image::erofs::read::{Damage, Error, Image, Limits, Unsupported};
 use nexuserofs::image::tar::write::{Options, write};
-use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
+use nexuserofs::image::tree::{Contents as _, Metadata, Node, Timestamp, Tree};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -21,7 +21,7 @@ use crate::sample::{Sample, bytes, metadata};
 use crate::skipped::skip;
 
 /// Options of mkfs.erofs that change how things are stored.
-const SHAPES: [&[&str]; 7] = [
+pub(crate) const SHAPES: [&[&str]; 7] = [
     &[],
     &["-Eforce-inode-extended"],
     &["-Eforce-inode-compact"],
@@ -32,7 +32,7 @@ const SHAPES: [&[&str]; 7] = [
 ];
 
 /// Lets mkfs.erofs make an image of a sample's tar. None if there is no mkfs.erofs, which is said.
-fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
     let ours = sample.image();
     let read = Image::open(ours.as_slice(), &Limits::default()).unwrap();
     let mut tar = Vec::new();
@@ -154,6 +154,9 @@ fn an_image_that_is_cut_short_is_refused() {
     }
 }
 
+/// How much of each file of a damaged image is read.
+const PIECE: u64 = 64 << 10;
+
 /// Bytes to change: where, counted from the end of the superblock, and to what.
 fn any_damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
     prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20)
@@ -173,12 +176,10 @@ proptest! {
         let limits = Limits { max_inodes: 1000, max_metadata_bytes: 4 << 20 };
         if let Ok(read) = Image::open(image.as_slice(), &limits) {
             listing::visit(read.tree(), &mut |_, id, inode| {
-                use std::io::Read as _;
-                use nexuserofs::image::tree::Contents as _;
                 let Node::Regular(data) = &inode.node else { return };
-                let mut file = read.open(id).unwrap().take(1 << 20);
-                let length = std::io::copy(&mut file, &mut std::io::sink()).unwrap();
-                assert_eq!(length, data.size.min(1 << 20));
+                let mut file = read.open(id).unwrap().take(PIECE);
+                let length = io::copy(&mut file, &mut io::sink()).unwrap();
+                assert_eq!(length, data.size.min(PIECE));
             });
         }
     }

@@ -5,7 +5,7 @@
 //! * `listing`: everything that can be seen of a tree, by whichever reader. The readers are
 //!   `independent`, the `erofs-rs` crate, `mounted`, the kernel, and `own`, ours.
 //! * `readback`: random and crafted trees through the independent reader and ours.
-//! * `foreign`: our reader on images of mkfs.erofs, and on damaged ones.
+//! * `foreign`: our reader on images of mkfs.erofs, and on damaged ones; `seeds`: small images to fuzz it with.
 //! * `rewritten`: images read back and written as tar, and these made images again.
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
@@ -35,6 +35,7 @@ mod random;
 mod readback;
 mod rewritten;
 mod sample;
+mod seeds;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 #[path = "../tar_semantics/sparse_file.rs"]

@@ -12,6 +12,7 @@ mod blocks;
 mod layers;
 mod lifetime;
 mod node;
+mod quotas;
 mod shifted;
 #[path = "../helpers/skipped.rs"]
 mod skipped;

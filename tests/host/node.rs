@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nexuserofs::config::Flavour;
+use nexuserofs::config::{Flavour, ProjectQuota};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::{LayerRecord, build};
@@ -122,6 +122,14 @@ impl Drop for Node {
         drop(self.snapshotter.take());
         unmount_all(self.root.path());
     }
+}
+
+/// A snapshotter on any directory, in the template flavour.
+pub(crate) fn open(root: &Path, project_quota: ProjectQuota) -> Snapshotter {
+    let profile = Profile { project_quota, ..Profile::default() };
+    let profiles = BTreeMap::from([(DIR.to_owned(), profile)]);
+    let root = root.to_str().unwrap().parse().unwrap();
+    Snapshotter::open(SnapshotSettings { root, profiles }).unwrap().0
 }
 
 fn settings(root: &Path) -> SnapshotSettings {

@@ -21,8 +21,6 @@ pub struct DaemonOptions {
     pub default_size: Option<&'static str>,
     /// The containerd namespace of requests that name none, if it is not `default`.
     pub namespace: Option<&'static str>,
-    /// Options for every overlay mount.
-    pub overlay_options: &'static [&'static str],
     /// How much it logs.
     pub log_level: LogLevel,
     /// What its settings file says, in TOML. Without it, there is no file.
@@ -215,6 +213,5 @@ fn spawn(
     if let Some(namespace) = options.namespace {
         command.args(["--containerd-namespace", namespace]);
     }
-    command.args(options.overlay_options.iter().map(|option| format!("--overlay-options={option}")));
     Service::start(PROGRAM, command, log)
 }

@@ -14,6 +14,7 @@ use super::sink::Sink;
 use crate::diff::pass::{Cancel, Measured};
 use crate::image::digest::Digest;
 use crate::image::overlay::{self, Layer, Merged};
+use crate::image::tar;
 use crate::image::tar::write::{self, Options, Summary};
 use crate::image::tree::Timestamp;
 use crate::layer::build;
@@ -106,16 +107,18 @@ impl Work {
         let (reader, writer) = io::pipe().map_err(pipe)?;
         let (written, read) = thread::scope(|scope| {
             let read = scope.spawn(|| build::read(&mut BufReader::with_capacity(BUFFER, reader), &path));
-            (self.write_tar(writer, merged), read.join())
+            // The reader must not wait for a writer that is only still open.
+            let written = self.write_tar(writer, merged).map(|(_, tar, summary)| (tar, summary));
+            (written, read.join())
         });
         let read = read.map_err(|_| pipe(io::Error::other("the thread that reads the tar panicked")))?;
-        let read = match (&written, read) {
+        let (tar, summary, read) = match (written, read) {
+            (Ok((tar, summary)), read) => (tar, summary, read?),
             // An archive that ends early is the consequence of what its writer says.
-            (Err(_), Err(build::Error::Tar(_))) => None,
-            (_, read) => Some(read?),
+            (Err(reason), Ok(_) | Err(build::Error::Tar(tar::Error::Cut { .. }))) => return Err(reason),
+            // And a pipe that is closed that of what its reader says.
+            (Err(_), Err(reason)) => return Err(reason.into()),
         };
-        let (_, tar, summary) = written?;
-        let Some(read) = read else { return Err(pipe(io::ErrorKind::BrokenPipe.into())) };
         let built = read.seal(&tar.digest)?;
         self.image(&path, built.image_bytes, Some(summary), sink)
     }

@@ -36,7 +36,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
     let point = path(fields.nth(4)?);
     // Options, then any number of optional fields. All are taken out, so that the type comes next.
     let optional = fields.by_ref().skip(1).take_while(|field| *field != b"-");
-    let is_shared = optional.fold(false, |shared, field| shared || field.starts_with(b"shared:"));
+    let is_shared = optional.filter(|field| field.starts_with(b"shared:")).count() > 0;
     let fstype = String::from_utf8(fields.next()?.to_vec()).ok()?;
     Some(Entry { point, is_shared, fstype, source: path(fields.next()?) })
 }

@@ -156,6 +156,21 @@ fn a_stop_leaves_a_long_conversion_to_the_next_start() {
     host.assert_consistent();
 }
 
+#[test]
+fn who_waits_for_a_layer_is_told_that_the_daemon_stops() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mounts = s.prepare(DIR, "k", None, Labels::new()).unwrap();
+    fs::write(upper_of(&mounts).join("a"), "content of a").unwrap();
+    s.stop_sealing();
+    s.commit(DIR, "a", "k", None, Labels::new()).unwrap();
+    assert_eq!(kind(s.prepare(DIR, "c", Some("a"), Labels::new())), Failure::Unavailable);
+    assert_eq!(s.list(DIR).len(), 1);
+    let host = host.restart();
+    let view = host.snapshotter.view(DIR, "v", Some("a"), Labels::new()).unwrap();
+    assert_eq!(read_newest(&view, "/a").unwrap(), "content of a");
+}
+
 /// A root with a committed snapshot, and one on it that was written to.
 fn populated() -> TempDir {
     let host = Host::new();

@@ -136,8 +136,8 @@ fn containerd(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("peers"))?;
     count += Count::of_tests(real_components("containerd"))?;
-    count += Count::of_tests(real_components("caches"))?;
     count += Count::of_tests(real_components("diff"))?;
+    count += Count::of_tests(real_components("caches"))?;
     Ok(count)
 }
 

@@ -108,7 +108,8 @@ func mountAll(ctx context.Context, manager mount.Manager, key string, mounts []m
 func takeDown(ctx context.Context, manager mount.Manager, service snapshots.Snapshotter, key, target string) error {
 	unmounted := mount.UnmountAll(target, 0)
 	deactivated := manager.Deactivate(ctx, key)
-	if errdefs.IsNotFound(deactivated) {
+	// Releases before 2.2 have no mount manager, so there is nothing that one could hold.
+	if errdefs.IsNotFound(deactivated) || errdefs.IsNotImplemented(deactivated) {
 		deactivated = nil
 	}
 	return errors.Join(unmounted, deactivated, service.Remove(ctx, key))
