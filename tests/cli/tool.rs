@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use nexuserofs::image::digest::Digest;
+use serde_json::{Value, json};
 
 use super::daemon::Place;
 
@@ -73,6 +74,52 @@ fn what_is_damaged_is_named_and_replaced() {
     assert!(said.contains(&diff_id) && said.contains("refused: it has 4096 bytes"), "{said}");
     assert_eq!(states(&["cache", "add", &cache, &one])[0].0, "added");
     assert_eq!(fs::read(&file).expect("file"), whole);
+}
+
+/// Puts a blob into an OCI image layout and returns its digest.
+fn blob(layout: &Path, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).expect("blob");
+    digest
+}
+
+/// An OCI image layout with an index, as tools for several machines write it, of one image with one layer,
+/// whose configuration names `diff_id`.
+fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> String {
+    let layout = place.path(name);
+    fs::create_dir_all(layout.join("blobs/sha256")).expect("layout");
+    let layer = blob(&layout, tar);
+    let config = blob(&layout, json!({ "rootfs": { "diff_ids": [diff_id] } }).to_string().as_bytes());
+    let layers = [json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer })];
+    let manifest = json!({ "config": { "digest": config }, "layers": layers });
+    let manifest = blob(&layout, manifest.to_string().as_bytes());
+    let index = blob(&layout, json!({ "manifests": [{ "digest": manifest }] }).to_string().as_bytes());
+    let top = json!({ "manifests": [{ "digest": index }, { "digest": index }] });
+    fs::write(layout.join("index.json"), top.to_string()).expect("index");
+    place.arg(name)
+}
+
+#[test]
+fn layers_of_an_image_layout_are_added_if_they_are_what_it_says() {
+    let place = Place::new();
+    let cache = place.arg("cache");
+    let bytes = fs::read(tar(&place, "one")).expect("tar");
+    let diff_id = Digest::of(&bytes);
+    let good = layout(&place, "good", &bytes, diff_id);
+    assert_eq!(states(&["cache", "add", &cache, &good]), [("added".to_owned(), diff_id.to_string())]);
+    assert_eq!(states(&["cache", "add", &cache, &good]), [("present".to_owned(), diff_id.to_string())]);
+
+    let lying = layout(&place, "lying", &bytes, Digest::of(b"another layer"));
+    let damaged = layout(&place, "damaged", &bytes, Digest::of(b"a third layer"));
+    let file = place.path("damaged").join("blobs/sha256").join(diff_id.hex());
+    fs::write(file, fs::read(tar(&place, "two")).expect("tar")).expect("damage");
+    for (source, what) in [(&lying, "its diffID is"), (&damaged, "its digest is")] {
+        let output = tool(&["cache", "add", &cache, source]);
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(DATA), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
+    assert_eq!(states(&["cache", "list", &cache]).len(), 1, "nothing of the others");
 }
 
 #[test]

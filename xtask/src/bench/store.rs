@@ -6,8 +6,10 @@ mod report;
 mod samples;
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
 use nexuserofs_integration::node::{DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER};
 use nexuserofs_integration::progress::Steps;
@@ -26,6 +28,9 @@ const BLOCK_PROFILE: &str = "nexuserofs-block";
 
 /// What the daemon's settings file says.
 const SETTINGS: &str = "[profiles.nexuserofs-block]\ndefault_size = \"20GiB\"\n";
+
+/// How long the daemon may take to answer after a restart.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every so many snapshots, one is an active one.
 const ACTIVE_SHARE: u32 = 20;
@@ -125,13 +130,18 @@ impl Store {
         Ok(())
     }
 
-    /// Restarts the daemon.
+    /// Restarts the daemon and waits for its first answer: its socket takes calls before it can answer them.
     fn restart(&mut self) -> Result<report::Restart> {
         let daemon = self.node.daemon()?;
         let memory_before = samples::resident_bytes(daemon.pid())?;
         daemon.stop()?;
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         daemon.restart()?;
+        let target = self.targets.first().context("a store without a target")?;
+        while target.client.list().is_err() {
+            ensure!(begun.elapsed() < PATIENCE, "the daemon does not answer after its restart");
+            thread::sleep(Duration::from_millis(1));
+        }
         let took = begun.elapsed();
         Ok(report::Restart { took, memory_before, memory_after: samples::resident_bytes(daemon.pid())? })
     }

@@ -29,7 +29,7 @@ pub(super) struct Subject {
 /// A restart of the daemon.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restart {
-    /// Until the socket answers.
+    /// Until the first answer.
     pub(super) took: Duration,
     /// Resident bytes of the process that ended.
     pub(super) memory_before: u64,
