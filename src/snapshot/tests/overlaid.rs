@@ -45,7 +45,7 @@ impl Change {
             Self::Attribute(path, value) => {
                 let set =
                     rustix::fs::lsetxattr(top.join(path), "trusted.own", &[*value], XattrFlags::empty());
-                Ok(set.unwrap_or_default())
+                set.map_err(Into::into)
             }
         };
     }
