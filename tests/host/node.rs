@@ -72,19 +72,7 @@ impl Node {
 
     /// Commits a layer with these entries as `name` on `parent`.
     pub(crate) fn commit(&self, profile: &str, name: &str, parent: Option<&str>, entries: &[Entry]) {
-        let tar = archive(entries);
-        let labels = Labels::from([("containerd.io/snapshot.ref".to_owned(), name.to_owned())]);
-        let key = format!("extract {name}");
-        let mounts = self.snapshotter().prepare(profile, &key, parent, labels).unwrap();
-        let claim = self.snapshotter().claim(&mounts).unwrap().unwrap();
-        let staging = self.snapshotter().staging().unwrap();
-        let diff_id = Digest::of(&tar);
-        let built = build::read(&mut tar.as_slice(), &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
-        let record =
-            LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
-        self.snapshotter().attach_built(&claim, staging, record).unwrap();
-        drop(claim);
-        self.snapshotter().commit(profile, name, &key, None, Labels::new()).unwrap();
+        commit(self.snapshotter(), profile, name, parent, entries);
     }
 
     /// Three layers that can be told apart: the last commit is `c`.
@@ -124,9 +112,32 @@ impl Drop for Node {
     }
 }
 
-/// A snapshotter on any directory, in the template flavour.
+/// Commits a layer with these entries as `name` on `parent`.
+pub(crate) fn commit(
+    snapshotter: &Snapshotter,
+    profile: &str,
+    name: &str,
+    parent: Option<&str>,
+    entries: &[Entry],
+) {
+    let tar = archive(entries);
+    let labels = Labels::from([("containerd.io/snapshot.ref".to_owned(), name.to_owned())]);
+    let key = format!("extract {name}");
+    let mounts = snapshotter.prepare(profile, &key, parent, labels).unwrap();
+    let claim = snapshotter.claim(&mounts).unwrap().unwrap();
+    let staging = snapshotter.staging().unwrap();
+    let diff_id = Digest::of(&tar);
+    let built = build::read(&mut tar.as_slice(), &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
+    let record =
+        LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
+    snapshotter.attach_built(&claim, staging, record).unwrap();
+    drop(claim);
+    snapshotter.commit(profile, name, &key, None, Labels::new()).unwrap();
+}
+
+/// A snapshotter on any directory.
 pub(crate) fn open(root: &Path, project_quota: ProjectQuota) -> Snapshotter {
-    let profile = Profile { project_quota, ..Profile::default() };
+    let profile = Profile { flavour: Flavour::Host, project_quota, ..Profile::default() };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile)]);
     let root = root.to_str().unwrap().parse().unwrap();
     Snapshotter::open(SnapshotSettings { root, profiles }).unwrap().0

@@ -4,15 +4,18 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use nexuserofs::config::ProjectQuota;
 use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::snapshot::Labels;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
-use crate::node::{Container, DIR, Node, open};
+use crate::archive::Entry;
+use crate::node::{Container, DIR, Node, commit, open, unmount_all};
 use crate::skipped::skip;
 
 const LIMIT: u64 = 8 << 20;
@@ -82,12 +85,27 @@ impl Quotas {
 
 impl Drop for Quotas {
     fn drop(&mut self) {
+        // The layers that the snapshotter mounted.
+        unmount_all(&self.path());
         rustix::mount::unmount(self.path(), UnmountFlags::empty()).unwrap();
     }
 }
 
-/// Writes 1 MiB after the other, and returns how many there were and why there are no more.
+/// Writes 1 MiB after the other as a container's process does, without the right to pass limits. Returns
+/// how many there were and why there are no more.
 fn fill(file: &Path) -> (u64, Option<Errno>) {
+    let file = file.to_owned();
+    let writer = move || {
+        // Rights are the thread's own.
+        let mut rights = rustix::thread::capabilities(None).unwrap();
+        rights.effective.remove(CapabilitySet::SYS_RESOURCE);
+        rustix::thread::set_capabilities(None, rights).unwrap();
+        write_all(&file)
+    };
+    thread::spawn(writer).join().unwrap()
+}
+
+fn write_all(file: &Path) -> (u64, Option<Errno>) {
     let mut file = File::create(file).unwrap();
     for written in 0..64 {
         if let Err(error) = file.write_all(&[1; 1 << 20]).and_then(|()| file.sync_data()) {
@@ -97,14 +115,20 @@ fn fill(file: &Path) -> (u64, Option<Errno>) {
     (64, None)
 }
 
+fn assert_limited((written, reason): (u64, Option<Errno>)) {
+    assert!(matches!(reason, Some(Errno::DQUOT | Errno::NOSPC)), "{written} MiB, then {reason:?}");
+    assert!(written <= LIMIT >> 20, "{written} MiB");
+}
+
 fn assert_limits(quotas: &Quotas) {
     let root = quotas.path().join("root");
     let snapshotter = open(&root, ProjectQuota::Require);
+    commit(&snapshotter, DIR, "image", None, &[Entry::file("one", "a")]);
+    let overlaid = Container::new(&snapshotter.prepare(DIR, "overlaid", Some("image"), limited()).unwrap());
+    assert_limited(fill(&overlaid.path("file")));
     let full = Container::new(&snapshotter.prepare(DIR, "full", None, limited()).unwrap());
     let other = Container::new(&snapshotter.prepare(DIR, "other", None, limited()).unwrap());
-    let (written, reason) = fill(&full.path("file"));
-    assert!(matches!(reason, Some(Errno::DQUOT | Errno::NOSPC)), "{written} MiB, then {reason:?}");
-    assert!(written <= LIMIT >> 20, "{written} MiB");
+    assert_limited(fill(&full.path("file")));
     fs::write(other.path("file"), vec![1; 1 << 20]).unwrap();
     drop((full, other));
     // A name that was limited once is not when it is made anew.

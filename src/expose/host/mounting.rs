@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Classify, Kind, io_kind};
-use crate::expose::plan::{BLOCK_MOUNT_NAME, SHIFTED_NAME};
+use crate::expose::plan::{BLOCK_MOUNT_NAME, SHIFTED_NAME, UPPER_NAME, WORK_NAME};
 use crate::store;
 use crate::sys::loop_device::{Access, LoopDevice};
 
@@ -166,11 +166,48 @@ pub fn unmount(path: &Path) -> Result<(), store::Error> {
 /// # Errors
 /// As [`unmount`]: then the directory must stay.
 pub fn detach(path: &Path) -> Result<(), store::Error> {
+    let is_named = |wanted: &str| path.file_name().is_some_and(|name| name == wanted);
+    if is_named(UPPER_NAME) || is_named(WORK_NAME) {
+        // A container made what is in there, and may have called it as we do, or linked to elsewhere.
+        return Ok(());
+    }
     unmount(&path.join(BLOCK_MOUNT_NAME))?;
-    let is_shifted = path.file_name().is_some_and(|name| name == SHIFTED_NAME);
-    let shifted = if is_shifted { path.to_owned() } else { path.join(SHIFTED_NAME) };
-    for entry in fs::read_dir(shifted).into_iter().flatten().flatten() {
-        unmount(&entry.path())?;
+    let shifted = if is_named(SHIFTED_NAME) { path.to_owned() } else { path.join(SHIFTED_NAME) };
+    if fs::symlink_metadata(&shifted).is_ok_and(|found| found.is_dir()) {
+        for entry in fs::read_dir(&shifted).map_err(store::Error::io("read", &shifted))? {
+            unmount(&entry.map_err(store::Error::io("read", &shifted))?.path())?;
+        }
     }
     unmount(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::skipped::skip;
+
+    #[test]
+    fn what_a_container_made_leads_to_no_unmount() {
+        let test = "what_a_container_made_leads_to_no_unmount";
+        let root = tempfile::tempdir().unwrap();
+        let host = root.path().join("host");
+        let point = host.join("point");
+        fs::create_dir_all(&point).unwrap();
+        if let Err(error) = rustix::mount::mount_bind(root.path(), &point) {
+            skip(test, format!("a bind mount needs CAP_SYS_ADMIN: {error}"));
+            return;
+        }
+        for name in [UPPER_NAME, WORK_NAME, "other"] {
+            let directory = root.path().join(name);
+            fs::create_dir(&directory).unwrap();
+            symlink(&host, directory.join(SHIFTED_NAME)).unwrap();
+            symlink(&point, directory.join(BLOCK_MOUNT_NAME)).unwrap();
+            detach(&directory).unwrap();
+        }
+        let kept = is_mount_point(&point).unwrap();
+        rustix::mount::unmount(&point, UnmountFlags::empty()).unwrap();
+        assert!(kept);
+    }
 }
