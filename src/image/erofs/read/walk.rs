@@ -77,6 +77,8 @@ impl<S: ReadAt> Walk<'_, S> {
         let mut position = 0;
         while position < directory.size {
             let length = (directory.size - position).min(BLOCK_SIZE);
+            // Counted though nothing of it may be kept: many directories can name the same blocks.
+            self.budget.bytes(ENTRY_COST)?;
             let place = directory.mapping.place(position).ok_or(damaged(Damage::DirectoryHole))?;
             let block = self.content.bytes(place, length as usize)?;
             for entry in directory::entries(&block) {
