@@ -76,8 +76,14 @@ fn ours(bed: &Bed, tested: &Tested, how: Pull, default_size: Option<&'static str
         ..NodeOptions::default()
     };
     let mode = if default_size.is_some() { "blocks" } else { "directories" };
-    let node = Node::start(&bed.place, &format!("{mode}-{how:?}-{}", tested.version), &options)?;
-    pull_run_diff_remove(&node, bed, tested, HOST_SNAPSHOTTER, how)
+    let mut node = Node::start(&bed.place, &format!("{mode}-{how:?}-{}", tested.version), &options)?;
+    pull_run_diff_remove(&node, bed, tested, HOST_SNAPSHOTTER, how)?;
+    let calls = node.daemon()?.calls()?;
+    for method in ["Apply", "Diff"] {
+        let ours = calls.iter().any(|call| call.method == method && call.code == "Ok");
+        ensure!(ours, "another differ than ours answered {method}");
+    }
+    Ok(())
 }
 
 fn pull_run_diff_remove(node: &Node, bed: &Bed, tested: &Tested, snapshotter: &str, how: Pull) -> Result<()> {
