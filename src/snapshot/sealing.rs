@@ -106,6 +106,16 @@ impl Sealing {
             job.cancelled.store(true, Ordering::Relaxed);
         }
     }
+
+    /// Waits until nothing is made any more for snapshots that were removed. They end at the next file, or
+    /// piece of a large one.
+    pub(super) fn wait_for_cancelled(&self) {
+        let cancelled = |job: &Arc<Job>| job.cancelled.load(Ordering::Relaxed);
+        let mut queue = self.shared.lock();
+        while !self.shared.stopped() && queue.jobs.values().any(cancelled) {
+            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 impl Queue {

@@ -184,6 +184,8 @@ impl Snapshotter {
     /// # Errors
     /// If something cannot be deleted, such as a directory in which a file system is mounted.
     pub fn cleanup(&self) -> Result<(), Error> {
+        // What is being made of something that was removed would be deleted after this returned.
+        self.inner.sealing.wait_for_cancelled();
         Ok(self.inner.ledger.trash.empty()?)
     }
 
