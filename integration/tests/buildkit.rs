@@ -156,14 +156,11 @@ impl BuildKit {
 }
 
 fn read(node: &Node, snapshotter: &str, reference: &str) -> Result<Tree> {
-    let mounted = node.containerd.mount(ImageMount {
+    node.containerd.read_image(ImageMount {
         namespace: NAMESPACE,
         snapshotter,
         reference,
         target: &node.dir().join("mounted"),
         writable: false,
-    })?;
-    let tree = tree::read_image(mounted.path()).with_context(|| format!("plan: {:?}", mounted.plan))?;
-    mounted.undo()?;
-    Ok(tree)
+    })
 }

@@ -94,14 +94,11 @@ enum Access {
 }
 
 fn read(node: &Node, snapshotter: &str, reference: &str, access: Access) -> Result<Tree> {
-    let mounted = node.containerd.mount(ImageMount {
+    node.containerd.read_image(ImageMount {
         namespace: NAMESPACE,
         snapshotter,
         reference,
         target: &node.dir().join("mounted"),
         writable: access == Access::Active,
-    })?;
-    let tree = tree::read_image(mounted.path()).with_context(|| format!("plan: {:?}", mounted.plan))?;
-    mounted.undo()?;
-    Ok(tree)
+    })
 }

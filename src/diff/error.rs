@@ -88,7 +88,7 @@ pub enum Error {
     ThreadPanicked(&'static str),
     /// The task panicked.
     #[error("internal fault: unpacking panicked; its message is in the log")]
-    Panicked(#[source] tokio::task::JoinError),
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 impl Classify for Error {

@@ -26,7 +26,7 @@ mod work;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError, spawn_blocking};
 use tracing::Span;
 
 pub use compare::CompareRequest;
@@ -177,7 +177,7 @@ impl Differ {
         }
         let caches = Arc::clone(&self.caches);
         let cached;
-        (work, cached) = blocking(move || Ok(work.find_cached(&caches))).await?;
+        (work, cached) = blocking(move || Ok::<_, Error>(work.find_cached(&caches))).await?;
         if let Some(entry) = cached {
             let blob = self.open(&namespace, &work.descriptor, &mut end).await?;
             let taken;
@@ -192,7 +192,7 @@ impl Differ {
 
     async fn claim(&self, mounts: Vec<Mount>) -> Result<Claim, Error> {
         let snapshots = self.snapshots.clone();
-        blocking(move || Ok(snapshots.claim(&mounts)?)).await?.ok_or(Error::NotOurs)
+        blocking(move || Ok::<_, Error>(snapshots.claim(&mounts)?)).await?.ok_or(Error::NotOurs)
     }
 
     /// Makes sure that the namespace can see the blob, and that it is as long as its manifest says.
@@ -218,10 +218,10 @@ fn fingerprint(mounts: &[Mount]) -> Digest {
 }
 
 /// Runs work that blocks, as a part of the call that asks for it.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static, E: From<JoinError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     let span = Span::current();
     let done = spawn_blocking(move || span.in_scope(work)).await;
-    done.unwrap_or_else(|panicked| Err(Error::Panicked(panicked)))
+    done.unwrap_or_else(|panicked| Err(E::from(panicked)))
 }

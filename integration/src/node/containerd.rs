@@ -16,6 +16,7 @@ use super::release::Release;
 use super::service::Service;
 use crate::command::Run;
 use crate::stage::Place;
+use crate::tree::{self, Tree};
 
 /// How containerd's own erofs differ is tuned, which we measure against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -260,6 +261,17 @@ impl Containerd {
             plan: serde_json::from_str(&plan).context("mount list of image-mount")?,
             undone: false,
         })
+    }
+
+    /// Reads an unpacked image's tree, mounted on the target meanwhile.
+    ///
+    /// # Errors
+    /// The mount fails, or something in it cannot be read.
+    pub fn read_image(&self, image: ImageMount<'_>) -> Result<Tree> {
+        let mounted = self.mount(image)?;
+        let tree = tree::read_image(mounted.path()).with_context(|| format!("plan: {:?}", mounted.plan))?;
+        mounted.undo()?;
+        Ok(tree)
     }
 
     fn image_mount(&self, namespace: &str, snapshotter: &str, key: &str) -> Run {

@@ -76,7 +76,7 @@ pub enum Error {
     Stopping,
     /// The task panicked.
     #[error("internal fault: comparing panicked; its message is in the log")]
-    Panicked(#[source] tokio::task::JoinError),
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 impl Classify for Error {

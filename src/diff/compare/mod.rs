@@ -25,12 +25,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tracing::Span;
 
 pub use error::Error;
 
-use super::{Descriptor, Differ, EndOnDrop};
+use super::{Descriptor, Differ, EndOnDrop, blocking};
 use crate::expose::mount::Mount;
 use crate::image::tree::Timestamp;
 use format::Format;
@@ -116,13 +114,4 @@ impl Differ {
 fn with_uncompressed(mut labels: BTreeMap<String, String>, digest: &str) -> BTreeMap<String, String> {
     labels.insert(UNCOMPRESSED_LABEL.to_owned(), digest.to_owned());
     labels
-}
-
-/// Runs work that blocks, as a part of the call that asks for it.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let span = Span::current();
-    let done = spawn_blocking(move || span.in_scope(work)).await;
-    done.unwrap_or_else(|panicked| Err(Error::Panicked(panicked)))
 }

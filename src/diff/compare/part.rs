@@ -12,10 +12,6 @@ use crate::layer::upper::{self, Scanned};
 use crate::layer::{LayerKey, RootAttributes};
 use crate::snapshot::{OpenUpper, Snapshotter, Written, unshift};
 
-/// Attributes that the host's security modules give to every file that is written here. They say nothing
-/// of the image, and mean nothing or the wrong thing elsewhere.
-const OF_THE_HOST: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
-
 /// A layer that can be read.
 pub(super) enum Part {
     /// The file of a layer.
@@ -45,9 +41,6 @@ impl Part {
         let mut scanned = upper::scan(directory, stop)?;
         if let Some(mapping) = mapping {
             unshift(&mut scanned.tree, &mapping);
-        }
-        for inode in &mut scanned.tree.inodes {
-            inode.metadata.xattrs.retain(|name, _| !OF_THE_HOST.contains(&name.as_slice()));
         }
         Ok(Self::Written { scanned, _block: block })
     }

@@ -15,10 +15,12 @@ const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// Marks an empty file as a whiteout, if its directory says that it may hold such.
 const WHITEOUT: &[u8] = b"trusted.overlay.whiteout";
 
-/// What holds for the place only where a file lies: notes of overlay, and EVM's seal, which names the inode.
+/// What holds for the place only where a file lies: notes of overlay, what the host's security module says of
+/// every file that is written there (a label with one container's categories), and EVM's seal, which names the inode.
 /// Overlay's `opaque`, `redirect` and `metacopy` say what a layer hides or continues, and
 /// `trusted.overlay.overlay.*` is a container's own: they stay.
-const OF_THE_PLACE: [&[u8]; 7] = [
+const OF_THE_PLACE: [&[u8]; 8] = [
+    b"security.selinux",
     b"security.evm",
     b"trusted.overlay.origin",
     b"trusted.overlay.impure",
@@ -97,7 +99,6 @@ mod tests {
         for name in [
             "user.x",
             "security.capability",
-            "security.selinux",
             "system.posix_acl_access",
             "system.posix_acl_default",
             "trusted.mine",
@@ -113,6 +114,7 @@ mod tests {
             "user.",
             "btrfs.compression",
             "security.evm",
+            "security.selinux",
             "system.nfs4_acl",
             "trusted.overlay.origin",
             "trusted.overlay.impure",
