@@ -28,3 +28,6 @@ pub mod snapshot;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
+#[cfg(test)]
+#[path = "../tests/helpers/unmounting.rs"]
+mod unmounting;

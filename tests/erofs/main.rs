@@ -40,4 +40,6 @@ mod seeds;
 mod skipped;
 #[path = "../tar_semantics/sparse_file.rs"]
 mod sparse_file;
+#[path = "../helpers/unmounting.rs"]
+mod unmounting;
 mod written;

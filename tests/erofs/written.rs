@@ -25,6 +25,7 @@ use crate::mounted::{self, list, place};
 use crate::random::any_sample;
 use crate::sample::{Run, Sample, bytes, metadata};
 use crate::skipped::skip;
+use crate::unmounting::unmount;
 
 const UNIQUE: &str = "0123456789abcdef0123456789abcdef";
 
@@ -330,7 +331,7 @@ fn what_is_mounted_inside_is_refused_by_its_path() {
         );
     }
     let result = upper::scan(open(top.path()), &|| false);
-    rustix::mount::unmount(&point, rustix::mount::UnmountFlags::empty()).unwrap();
+    unmount(&point);
     let error = result.unwrap_err();
     assert!(matches!(&error, upper::Error::Mounted { path } if path == Path::new("/a/point")), "{error}");
 }

@@ -16,3 +16,5 @@ mod quotas;
 mod shifted;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
+#[path = "../helpers/unmounting.rs"]
+mod unmounting;

@@ -11,12 +11,13 @@ use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::{LayerRecord, build};
 use nexuserofs::snapshot::{Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
 use crate::skipped::skip;
+use crate::unmounting::unmount;
 
 /// Profile in directory mode.
 pub(crate) const DIR: &str = "dir";
@@ -49,7 +50,7 @@ impl Node {
             skip(test, format!("mounting needs CAP_SYS_ADMIN: {error}"));
             return None;
         }
-        rustix::mount::unmount(root.path(), UnmountFlags::empty()).unwrap();
+        unmount(root.path());
         let (snapshotter, report) = Snapshotter::open(settings(root.path())).unwrap();
         Some(Self { root, snapshotter: Some(snapshotter), report })
     }
@@ -166,7 +167,7 @@ pub(crate) fn mounted_below(root: &Path) -> Vec<Mounted> {
 /// As a reboot does.
 pub(crate) fn unmount_all(root: &Path) {
     for mounted in mounted_below(root).iter().rev() {
-        rustix::mount::unmount(root.join(&mounted.point), UnmountFlags::empty()).unwrap();
+        unmount(&root.join(&mounted.point));
     }
 }
 
@@ -205,7 +206,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        rustix::mount::unmount(self.directory.path(), UnmountFlags::empty()).unwrap();
+        unmount(self.directory.path());
     }
 }
 

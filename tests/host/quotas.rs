@@ -10,13 +10,13 @@ use nexuserofs::config::ProjectQuota;
 use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::snapshot::Labels;
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
 use crate::archive::Entry;
 use crate::node::{Container, DIR, Node, commit, open, unmount_all};
 use crate::skipped::skip;
+use crate::unmounting::unmount;
 
 const LIMIT: u64 = 8 << 20;
 
@@ -87,7 +87,7 @@ impl Drop for Quotas {
     fn drop(&mut self) {
         // The layers that the snapshotter mounted.
         unmount_all(&self.path());
-        rustix::mount::unmount(self.path(), UnmountFlags::empty()).unwrap();
+        unmount(&self.path());
     }
 }
 

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, unmount};
+use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 use tempfile::TempDir;
 
 use crate::expose::mount::Mount;
 use crate::sys::loop_device::{Access, LoopDevice};
+use crate::unmounting::unmount;
 
 /// A plan that is mounted, until dropped.
 pub(super) struct Mounted {
@@ -74,7 +75,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         for point in self.points.iter().rev() {
-            unmount(point.path(), UnmountFlags::empty()).unwrap();
+            unmount(point.path());
         }
     }
 }

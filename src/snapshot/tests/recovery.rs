@@ -80,7 +80,7 @@ fn what_is_mounted_is_not_swept() {
     let cleanup = host.snapshotter.cleanup();
     // The directory was moved into the trash, and the mount with it.
     let trash = fs::read_dir(host.path("staging")).unwrap().next().unwrap().unwrap().path();
-    rustix::mount::unmount(trash.join("fs"), rustix::mount::UnmountFlags::empty()).unwrap();
+    crate::unmounting::unmount(&trash.join("fs"));
     assert!(matches!(cleanup, Err(Error::Store(store::Error::Undeleted { count: 1, .. }))), "{cleanup:?}");
     assert!(precious.join("file").exists());
     host.assert_consistent();
