@@ -14,8 +14,8 @@ const FLOORS: [&[&str]; 9] = [
     &["layer", "store", "expose", "trust"],
     &["config", "error", "telemetry", "sys"],
     &["image"],
-    // How tests say that they did not run.
-    &["skipped"],
+    // What tests of every room share: how they say that they did not run, and how they unmount.
+    &["skipped", "unmounting"],
 ];
 
 /// Rooms that not every room above may use, and those that may.
