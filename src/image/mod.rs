@@ -5,10 +5,12 @@
 //! * [`erofs`]: a tree and its data into an EROFS image, layout v1 (`docs/image-layout-v1.md`), and
 //!   images back into trees.
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
+//! * [`merged`]: one image of metadata for several layers, which points into theirs.
 //! * [`digest`]: content digests.
 
 pub mod digest;
 pub mod erofs;
+pub mod merged;
 pub mod overlay;
 pub mod tar;
 pub mod tree;
