@@ -9,7 +9,7 @@ use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::{InvalidProfileName, UnknownFlavour, UnknownProjectQuota};
+use super::profile::{InvalidProfileName, UnknownFlavour, UnknownLayers, UnknownProjectQuota};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -94,6 +94,8 @@ pub enum Problem {
     ProfileName(#[from] InvalidProfileName),
     #[error(transparent)]
     Flavour(#[from] UnknownFlavour),
+    #[error(transparent)]
+    Layers(#[from] UnknownLayers),
     #[error(transparent)]
     ProjectQuota(#[from] UnknownProjectQuota),
     #[error("an empty option means nothing to mkfs.erofs; remove it")]

@@ -131,13 +131,22 @@ impl Snapshotter {
         profile: &Profile,
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
-        let flavour = match profile.flavour {
-            config::Flavour::Template => Flavour::Template,
-            config::Flavour::Host => {
-                Flavour::Host { names: self.inner.ledger.mounts.names_of(&chain.layers)? }
-            }
+        let merged = match purpose {
+            // Nobody runs on what a layer is unpacked over.
+            Purpose::Extraction => None,
+            _ => self.merged(profile, chain)?,
         };
-        let (state, size) = state(purpose, profile, chain, flavour);
+        let mut lower = Lower {
+            flavour: Flavour::Template,
+            layers: chain.layers.clone(),
+            merged,
+            overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
+            mapping: None,
+        };
+        if profile.flavour == config::Flavour::Host {
+            lower.flavour = Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
+        }
+        let (state, size) = state(purpose, lower);
         let content = match &state {
             State::Active(active) if active.writable == Writable::Block => {
                 Some(Content::block(size, &active.lower, &chain.root))
@@ -202,13 +211,8 @@ impl Snapshotter {
 }
 
 /// The state of a new snapshot, and the size of its block, if it has one.
-fn state(purpose: Purpose, profile: &Profile, chain: &Chain, flavour: Flavour) -> (State, u64) {
-    let lower = |mapping| Lower {
-        flavour,
-        layers: chain.layers.clone(),
-        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
-        mapping,
-    };
+fn state(purpose: Purpose, lower: Lower) -> (State, u64) {
+    let lower = |mapping| Lower { mapping, ..lower };
     let active = |lower, writable, quota| State::Active(Active { lower, writable, layer: None, quota });
     match purpose {
         Purpose::View(mapping) => (State::View(lower(mapping)), 0),

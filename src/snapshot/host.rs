@@ -4,19 +4,20 @@
 //! never lacks them for long, and no mount lacks a record. They go with the record too: the layers'
 //! with the layer, a block's with the snapshot's directory, both by way of the trash.
 
+use std::collections::BTreeMap;
+
 use super::Error;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, MountName, mounting};
+use crate::expose::host::{Adoption, MountName, Subject, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
-use crate::layer::LayerKey;
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    ledger.mounts.ensure(lower.layers.iter().zip(names))?;
+    ledger.mounts.ensure(&lower.subjects(), names, &lower.layers)?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -28,9 +29,11 @@ pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the names in this snapshot's plan are those of its layers still.
+/// Whether the chain in this snapshot's plan is still there, and the names are still those of its layers.
 pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
-    host_lower(record).is_none_or(|(lower, names)| ledger.mounts.are_current(&lower.layers, names))
+    let chain = record.lower().and_then(|lower| lower.merged.as_ref());
+    chain.is_none_or(|chain| ledger.chains.get(chain).is_some())
+        && host_lower(record).is_none_or(|(lower, names)| ledger.mounts.are_current(&lower.subjects(), names))
 }
 
 /// Takes over the mounts of an earlier daemon, and mounts what is missing, as after a reboot. What
@@ -38,7 +41,10 @@ pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
 pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     let planned = ledger.read(planned);
-    let exists = |layer: &LayerKey| ledger.read(|index| index.layer(layer).is_some());
+    let exists = |subject: &Subject| match subject {
+        Subject::Layer(layer) => ledger.read(|index| index.layer(layer).is_some()),
+        Subject::Chain(chain) => ledger.chains.get(chain).is_some(),
+    };
     let adoption = ledger.mounts.adopt(planned, exists)?;
     for record in records {
         if let Err(error) = attach(ledger, &record) {
@@ -52,9 +58,9 @@ pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
 }
 
 /// The names that plans have given out, each once.
-fn planned(index: &Index) -> std::collections::BTreeMap<LayerKey, MountName> {
+fn planned(index: &Index) -> BTreeMap<Subject, MountName> {
     let lowers = index.snapshots().filter_map(|record| host_lower(record));
-    lowers.flat_map(|(lower, names)| lower.layers.iter().cloned().zip(names.iter().cloned())).collect()
+    lowers.flat_map(|(lower, names)| lower.subjects().into_iter().zip(names.iter().cloned())).collect()
 }
 
 fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath};
+use crate::config::{Flavour, Layers, OverlayOption, ProjectQuota, RootPath};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct SnapshotSettings {
 pub struct Profile {
     /// Who mounts the layers.
     pub flavour: Flavour,
+    /// Whether the layers of an image are mounted one by one.
+    pub layers: Layers,
     /// Size in bytes of an active snapshot's writable block; 0 for a directory instead.
     pub default_size: u64,
     /// What becomes of a size that a client asks for where writes go to a directory.

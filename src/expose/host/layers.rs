@@ -1,4 +1,4 @@
-//! Which layer is mounted under which name.
+//! Which layer, or which merged layers, are mounted under which name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,26 +6,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::mounting::{self, Error, LayerMounter, is_mount_point, make_point};
-use super::{MountName, mountinfo};
+use super::{MountName, Subject, mountinfo};
+use crate::layer::chain::{self, ChainKey};
 use crate::layer::{LayerKey, Shelf};
 use crate::store;
 
-/// The layers that the daemon mounted, all in one directory.
+/// The layers that the daemon mounted, one by one or merged, all in one directory.
 #[derive(Debug)]
 pub struct LayerMounts {
     directory: PathBuf,
     shelf: Shelf,
+    chains: PathBuf,
     mounter: LayerMounter,
     names: Mutex<Names>,
     /// Held by who mounts, so that nothing is mounted twice.
     mounting: Mutex<()>,
 }
 
-/// Names and layers, each with one of the other.
+/// Names and what is mounted under them, each with one of the other.
 #[derive(Debug, Default)]
 struct Names {
-    layers: BTreeMap<MountName, LayerKey>,
-    names: BTreeMap<LayerKey, MountName>,
+    subjects: BTreeMap<MountName, Subject>,
+    names: BTreeMap<Subject, MountName>,
 }
 
 /// What became of the mounts that were there at a start.
@@ -40,16 +42,18 @@ pub struct Adoption {
 }
 
 impl LayerMounts {
-    /// Mounts the layers that lie in `layers` on names in `directory`. Both exist.
+    /// Mounts the layers that lie in `layers`, and the chains that lie in `chains`, on names in `directory`.
+    /// All three exist.
     ///
     /// # Errors
     /// If one of them does not exist.
-    pub fn open(directory: &Path, layers: &Path) -> Result<Self, store::Error> {
+    pub fn open(directory: &Path, layers: &Path, chains: &Path) -> Result<Self, store::Error> {
         // As the kernel will name them, which knows no symbolic links.
         let real = |path: &Path| fs::canonicalize(path).map_err(store::Error::io("resolve", path));
         Ok(Self {
             directory: real(directory)?,
             shelf: Shelf::new(real(layers)?),
+            chains: real(chains)?,
             mounter: LayerMounter::default(),
             names: Mutex::default(),
             mounting: Mutex::default(),
@@ -57,28 +61,28 @@ impl LayerMounts {
     }
 
     /// Takes over what an earlier daemon mounted. `planned` are the names that plans have given out;
-    /// `exists` says whether there is such a layer.
+    /// `exists` says whether there is such a layer or chain.
     ///
-    /// A mount is right if it is of the layer that a plan says. One that no plan has is kept for plans
-    /// to come, if it is of a layer that exists; every other is taken away, unless it is in use.
+    /// A mount is right if it is of what a plan says. One that no plan has is kept for plans
+    /// to come, if it is of something that exists; every other is taken away, unless it is in use.
     ///
     /// # Errors
     /// If the kernel does not say what is mounted.
     pub fn adopt(
         &self,
-        planned: impl IntoIterator<Item = (LayerKey, MountName)>,
-        exists: impl Fn(&LayerKey) -> bool,
+        planned: impl IntoIterator<Item = (Subject, MountName)>,
+        exists: impl Fn(&Subject) -> bool,
     ) -> Result<Adoption, store::Error> {
         let mut names = self.names();
-        for (layer, name) in planned {
-            names.insert(layer, name);
+        for (subject, name) in planned {
+            names.insert(subject, name);
         }
         let mut adoption = Adoption::default();
-        for (point, layer) in self.mounted()? {
+        for (point, subject) in self.mounted()? {
             let name = point.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let is_right = layer.zip(name).is_some_and(|(layer, name)| match names.layers.get(&name) {
-                Some(planned) => *planned == layer,
-                None => exists(&layer) && names.insert(layer, name),
+            let is_right = subject.zip(name).is_some_and(|(subject, name)| match names.subjects.get(&name) {
+                Some(planned) => *planned == subject,
+                None => exists(&subject) && names.insert(subject, name),
             });
             if is_right {
                 adoption.adopted += 1;
@@ -97,70 +101,89 @@ impl LayerMounts {
         Ok(adoption)
     }
 
-    /// The names of these layers: those that they have, or new ones.
+    /// The names of these images: those that they have, or new ones.
     ///
     /// # Errors
     /// If the kernel has no random numbers yet.
-    pub fn names_of(&self, layers: &[LayerKey]) -> Result<Vec<MountName>, store::Error> {
+    pub fn names_of(&self, subjects: &[Subject]) -> Result<Vec<MountName>, store::Error> {
         let mut names = self.names();
-        layers.iter().map(|layer| names.name_of(layer, &self.directory)).collect()
+        subjects.iter().map(|subject| names.name_of(subject, &self.directory)).collect()
     }
 
-    /// Whether these layers have these names. Names change when a layer is removed and made again.
+    /// Whether these images have these names. Names change when a layer is removed and made again.
     #[must_use]
-    pub fn are_current(&self, layers: &[LayerKey], current: &[MountName]) -> bool {
+    pub fn are_current(&self, subjects: &[Subject], current: &[MountName]) -> bool {
         let names = self.names();
-        layers.iter().zip(current).all(|(layer, name)| names.names.get(layer) == Some(name))
+        subjects.iter().zip(current).all(|(subject, name)| names.names.get(subject) == Some(name))
     }
 
-    /// Mounts these layers under these names, where they are not yet.
+    /// Mounts these images under these names, where they are not yet. Those that are chains are of
+    /// `layers`, the newest first.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; if the kernel refuses; if there is no loop device where one is needed.
-    pub fn ensure<'a>(
+    pub fn ensure(
         &self,
-        layers: impl IntoIterator<Item = (&'a LayerKey, &'a MountName)>,
+        subjects: &[Subject],
+        names: &[MountName],
+        layers: &[LayerKey],
     ) -> Result<(), Error> {
-        for (layer, name) in layers {
+        for (subject, name) in subjects.iter().zip(names) {
             let point = self.point(name);
-            if self.names().layers.get(name) != Some(layer) {
-                return Err(Error::NameTaken { point, wanted: layer.clone() });
+            if self.names().subjects.get(name) != Some(subject) {
+                return Err(Error::NameTaken { point, wanted: subject.clone() });
             }
             if !is_mount_point(&point)? {
-                self.mount(layer, &point)?;
+                self.mount(subject, layers, &point)?;
             }
         }
         Ok(())
     }
 
-    /// Forgets a layer that is being removed. The directory that it may still be mounted on is
+    /// Forgets a layer or a chain that is being removed. The directory that it may still be mounted on is
     /// the caller's to unmount and delete; its name is not given again before that.
-    pub fn release(&self, layer: &LayerKey) -> Option<PathBuf> {
+    pub fn release(&self, subject: &Subject) -> Option<PathBuf> {
         let mut names = self.names();
-        let name = names.names.remove(layer)?;
-        names.layers.remove(&name);
+        let name = names.names.remove(subject)?;
+        names.subjects.remove(&name);
         Some(self.point(&name))
     }
 
-    /// Unmounts a layer whose file is being replaced. It is mounted again when a plan needs it.
+    /// Unmounts a layer or chain of which a file is being replaced. It is mounted again when a plan needs it.
     ///
     /// # Errors
     /// If it is in use.
-    pub fn unmount(&self, layer: &LayerKey) -> Result<(), store::Error> {
-        let name = self.names().names.get(layer).cloned();
+    pub fn unmount(&self, subject: &Subject) -> Result<(), store::Error> {
+        let name = self.names().names.get(subject).cloned();
         name.map_or(Ok(()), |name| mounting::unmount(&self.point(&name)))
     }
 
-    fn mount(&self, layer: &LayerKey, point: &Path) -> Result<(), Error> {
+    fn mount(&self, subject: &Subject, layers: &[LayerKey], point: &Path) -> Result<(), Error> {
         let _mounting = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
         make_point(point)?;
         if is_mount_point(point)? {
             return Ok(());
         }
-        self.mounter.mount(&self.shelf.image(layer), point)
+        let devices = match subject {
+            Subject::Layer(_) => Vec::new(),
+            // In a device table the oldest is first.
+            Subject::Chain(_) => layers.iter().rev().map(|layer| self.shelf.image(layer)).collect(),
+        };
+        self.mounter.mount(&self.image(subject), &devices, point)
     }
 
-    /// The directory on which the layer of this name is mounted.
+    fn image(&self, subject: &Subject) -> PathBuf {
+        match subject {
+            Subject::Layer(layer) => self.shelf.image(layer),
+            Subject::Chain(chain) => self.chain_image(chain),
+        }
+    }
+
+    fn chain_image(&self, chain: &ChainKey) -> PathBuf {
+        self.chains.join(chain.as_str()).join(chain::shelf::IMAGE_NAME)
+    }
+
+    /// The directory on which what has this name is mounted.
     pub fn point(&self, name: &MountName) -> PathBuf {
         self.directory.join(name.as_str())
     }
@@ -170,22 +193,22 @@ impl LayerMounts {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is mounted strictly below our directory, and of which layer it is. Of several mounts on one
+    /// What is mounted strictly below our directory, as far as it is ours. Of several mounts on one
     /// point the last counts, which hides the others.
-    fn mounted(&self) -> Result<BTreeMap<PathBuf, Option<LayerKey>>, store::Error> {
+    fn mounted(&self) -> Result<BTreeMap<PathBuf, Option<Subject>>, store::Error> {
         let entries = mountinfo::read()?.into_iter();
         let below = entries.filter(|entry| entry.point.parent() == Some(self.directory.as_path()));
-        Ok(below.map(|entry| (entry.point.clone(), self.layer_of(&entry))).collect())
+        Ok(below.map(|entry| (entry.point.clone(), self.subject_of(&entry))).collect())
     }
 
-    /// The layer that a mount shows, whether it is mounted from its file or from a loop device.
-    fn layer_of(&self, entry: &mountinfo::Entry) -> Option<LayerKey> {
+    /// What a mount shows, whether it is mounted from its file or from a loop device.
+    fn subject_of(&self, entry: &mountinfo::Entry) -> Option<Subject> {
         let image = match entry.source.strip_prefix("/dev") {
             Ok(device) => backing_file(device)?,
             Err(_) => entry.source.clone(),
         };
-        let key: LayerKey = image.parent()?.file_name()?.to_str()?.parse().ok()?;
-        (entry.fstype == "erofs" && image == self.shelf.image(&key)).then_some(key)
+        let subject: Subject = image.parent()?.file_name()?.to_str()?.parse().ok()?;
+        (entry.fstype == "erofs" && image == self.image(&subject)).then_some(subject)
     }
 
     /// Deletes the directories that nothing is mounted on and that no plan names.
@@ -193,7 +216,7 @@ impl LayerMounts {
         let names = self.names();
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name: Option<MountName> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if name.is_some_and(|name| !names.layers.contains_key(&name)) {
+            if name.is_some_and(|name| !names.subjects.contains_key(&name)) {
                 // The kernel refuses what is mounted on or not empty.
                 let _ = fs::remove_dir(entry.path());
             }
@@ -208,24 +231,24 @@ fn backing_file(device: &Path) -> Option<PathBuf> {
 }
 
 impl Names {
-    /// Gives a layer a name, if neither of them has another.
-    fn insert(&mut self, layer: LayerKey, name: MountName) -> bool {
-        let is_free = !self.names.contains_key(&layer) && !self.layers.contains_key(&name);
+    /// Gives an image a name, if neither of them has another.
+    fn insert(&mut self, subject: Subject, name: MountName) -> bool {
+        let is_free = !self.names.contains_key(&subject) && !self.subjects.contains_key(&name);
         if is_free {
-            self.layers.insert(name.clone(), layer.clone());
-            self.names.insert(layer, name);
+            self.subjects.insert(name.clone(), subject.clone());
+            self.names.insert(subject, name);
         }
         is_free
     }
 
-    fn name_of(&mut self, layer: &LayerKey, directory: &Path) -> Result<MountName, store::Error> {
-        if let Some(name) = self.names.get(layer) {
+    fn name_of(&mut self, subject: &Subject, directory: &Path) -> Result<MountName, store::Error> {
+        if let Some(name) = self.names.get(subject) {
             return Ok(name.clone());
         }
         loop {
             let name = MountName::random().map_err(store::Error::io("name a directory in", directory))?;
-            // A directory that is there may still be the mount of a layer that was removed.
-            if !directory.join(name.as_str()).exists() && self.insert(layer.clone(), name.clone()) {
+            // A directory that is there may still be the mount of what was removed.
+            if !directory.join(name.as_str()).exists() && self.insert(subject.clone(), name.clone()) {
                 return Ok(name);
             }
         }
