@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nexuserofs::config::{Flavour, ProjectQuota};
+use nexuserofs::config::{Flavour, Layers, ProjectQuota};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::{LayerRecord, build};
@@ -24,6 +24,8 @@ pub(crate) const DIR: &str = "dir";
 /// Profile in block mode.
 pub(crate) const BLOCK: &str = "block";
 pub(crate) const BLOCK_SIZE: u64 = 32 << 20;
+/// Profile in directory mode that has its layers merged.
+pub(crate) const MERGED: &str = "merged";
 
 /// A snapshotter in the host flavour. What it mounted is unmounted when it is dropped.
 pub(crate) struct Node {
@@ -146,7 +148,9 @@ pub(crate) fn open(root: &Path, project_quota: ProjectQuota) -> Snapshotter {
 
 fn settings(root: &Path) -> SnapshotSettings {
     let profile = |default_size| Profile { flavour: Flavour::Host, default_size, ..Profile::default() };
-    let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
+    let merged = Profile { layers: Layers::Merged, ..profile(0) };
+    let profiles = [(DIR, profile(0)), (BLOCK, profile(BLOCK_SIZE)), (MERGED, merged)];
+    let profiles = profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
     SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
 }
 
