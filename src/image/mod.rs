@@ -6,9 +6,11 @@
 //!   images back into trees.
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
 //! * [`digest`]: content digests.
+//! * [`extent`]: what lies where on a block device that is made of files.
 
 pub mod digest;
 pub mod erofs;
+pub mod extent;
 pub mod overlay;
 pub mod tar;
 pub mod tree;
