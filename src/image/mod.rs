@@ -7,10 +7,16 @@
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
 //! * [`verity`]: dm-verity hash trees over images.
 //! * [`digest`]: content digests.
+//! * [`extent`]: what lies where on a block device that is made of files.
+//! * [`gpt`], [`vmdk`]: such devices as a disk with a partition for each layer, and as a text that a virtual machine
+//!   monitor reads.
 
 pub mod digest;
 pub mod erofs;
+pub mod extent;
+pub mod gpt;
 pub mod overlay;
 pub mod tar;
 pub mod tree;
 pub mod verity;
+pub mod vmdk;
