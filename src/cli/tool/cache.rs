@@ -80,8 +80,8 @@ pub(super) fn export(directory: &Path, root: &Path, report: &mut Report) -> Resu
 
 fn export_layer(cache: &LayerCache, shelf: &Shelf, key: &LayerKey, report: &mut Report) -> Result<(), Error> {
     let record = shelf.read_record(key)?;
-    // What a snapshot wrote is of no use anywhere else.
-    let Some(diff_id) = record.tar().map(|tar| tar.diff_id) else { return Ok(()) };
+    // What a snapshot wrote is of no use anywhere else, and caches hold the project's own layout only.
+    let Some(diff_id) = record.native_diff_id() else { return Ok(()) };
     if let Some(entry) = usable(cache, &diff_id) {
         report.add(&entry, State::Present);
         return Ok(());
