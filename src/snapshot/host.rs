@@ -9,14 +9,19 @@ use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, MountName, mounting};
+use crate::expose::host::{Adoption, Integrity, Known, MountName, Wanted, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
 use crate::layer::LayerKey;
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    ledger.mounts.ensure(lower.layers.iter().zip(names))?;
+    let wanted = lower.layers.iter().zip(names);
+    ledger.mounts.ensure(wanted.map(|(layer, name)| Wanted {
+        layer,
+        name,
+        integrity: Integrity::Unchecked,
+    }))?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -38,8 +43,8 @@ pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
 pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     let planned = ledger.read(planned);
-    let exists = |layer: &LayerKey| ledger.read(|index| index.layer(layer).is_some());
-    let adoption = ledger.mounts.adopt(planned, exists)?;
+    let known = |layer: &LayerKey| ledger.read(|index| index.layer(layer).map(|_| Known { verity: None }));
+    let adoption = ledger.mounts.adopt(planned, known)?;
     for record in records {
         if let Err(error) = attach(ledger, &record) {
             tracing::error!(
