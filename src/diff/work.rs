@@ -64,12 +64,14 @@ impl Work {
     pub(super) fn build(self, blob: Blob) -> Result<Applied, Error> {
         let staging = self.snapshots.staging()?;
         let (path, route) = (staging.layer_path(), blob.route);
-        let pass = self.pass(blob, |tar| build::read(tar, &path));
+        let hash_tree = self.snapshots.hash_tree();
+        let pass = self.pass(blob, |tar| build::read(tar, &path, hash_tree));
         let (unsealed, tar) = self.checked(pass, Error::Build)?;
         let built = unsealed.seal(&tar.digest).map_err(Error::Build)?;
         self.ensure_wanted()?;
         let blob = self.descriptor.digest;
-        let record = LayerRecord::from_tar(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
+        let record = LayerRecord::from_tar(tar.digest, tar.bytes, built.image_bytes, built.root, blob)
+            .with_verity(built.verity);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
             %blob, layer = %layer.key, diff_id = %layer.tar.diff_id, route, entries = built.entries,

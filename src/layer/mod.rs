@@ -5,6 +5,7 @@
 //! * [`written`]: the file of a layer, made of a directory that was written to.
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
+//! * `hashing`: the thread that hashes what is written. * [`verity`]: the tree that becomes of it.
 //! * [`open`](mod@open): that file read back.
 //! * [`key`]: the name of a layer on this host.
 //! * [`record`]: what is known about a layer, also written beside its file.
@@ -13,6 +14,7 @@
 
 pub mod build;
 pub mod cache;
+mod hashing;
 pub mod image_file;
 pub mod key;
 pub mod open;
@@ -20,9 +22,11 @@ pub mod record;
 pub mod root;
 pub mod shelf;
 pub mod upper;
+pub mod verity;
 pub mod written;
 
 pub use key::{LAYOUT_VERSION, LayerKey};
 pub use record::{FromTar, LayerRecord, Source, TarLayer};
 pub use root::RootAttributes;
 pub use shelf::{Shelf, Staging};
+pub use verity::{HashTree, Verity};

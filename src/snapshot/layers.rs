@@ -12,7 +12,7 @@ use crate::expose::mount::Mount;
 use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, Source, Staging, TarLayer};
+use crate::layer::{HashTree, LayerKey, LayerRecord, Source, Staging, TarLayer};
 
 /// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
 /// same snapshot.
@@ -95,6 +95,12 @@ impl Snapshotter {
     #[must_use]
     pub fn diff_id_hint(&self, claim: &Claim) -> Option<Digest> {
         self.inner.ledger.read(|index| index.by_id(claim.snapshot)?.announced_diff_id())
+    }
+
+    /// Whether a layer that is made gets a dm-verity tree.
+    #[must_use]
+    pub fn hash_tree(&self) -> HashTree {
+        self.inner.settings.hash_tree()
     }
 
     /// A directory to build a layer in.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::tree::Tree;
+use nexuserofs::layer::HashTree;
 use nexuserofs::layer::build::{self, Built};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -56,7 +57,7 @@ fn kernel_shows_what_archives_describe() {
 
 /// Builds the layer file of an archive with these bytes.
 pub(crate) fn build(stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
-    build::read(stream, file).unwrap().seal(&Digest::of(archive)).unwrap()
+    build::read(stream, file, HashTree::Without).unwrap().seal(&Digest::of(archive)).unwrap()
 }
 
 /// The attributes of the root are told if and only if an entry names it, without overlay's own.

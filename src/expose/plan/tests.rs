@@ -8,6 +8,7 @@ const PLACES: Places<'static> = Places { snapshot: "/r/snapshots/1f", layers: "/
 /// A chain of `count` layers; layer 0 is the newest.
 fn chain(count: usize) -> Lower {
     Lower {
+        verity: BTreeSet::new(),
         flavour: Flavour::Template,
         layers: (0..count).map(|i| LayerKey::new(1, &Digest::from_bytes([i as u8; 32]))).collect(),
         overlay_options: strings(["index=off", "volatile"]),
