@@ -148,12 +148,7 @@ impl Snapshotter {
     }
 
     /// Attaches the layer with this key, if it is whole, and notes further blobs that give it.
-    fn share(
-        &self,
-        claim: &Claim,
-        key: &LayerKey,
-        wanted: &FromBlob,
-    ) -> Result<Option<BlobLayer>, Error> {
+    fn share(&self, claim: &Claim, key: &LayerKey, wanted: &FromBlob) -> Result<Option<BlobLayer>, Error> {
         let ledger = &self.inner.ledger;
         let mut shared = None;
         ledger.change(|index| {

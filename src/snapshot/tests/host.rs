@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::{LayerRecord, RootAttributes, BlobLayer};
+use crate::layer::{BlobLayer, LayerRecord, RootAttributes};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
