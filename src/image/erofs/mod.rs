@@ -19,12 +19,14 @@
 //! * `area`: bytes in, large positioned writes out.
 //! * `walk`: the gate that a tree passes before anything of it is written.
 //! * `mapping`, `xattr`, `directory`: how file data, extended attributes and entries are stored.
+//! * `devices`: file data that stays in other images.
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
 //! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
 //! * [`read`]: images back into trees, foreign ones too.
 
 mod area;
+mod devices;
 mod directory;
 mod error;
 mod format;
@@ -38,10 +40,11 @@ mod writer;
 mod xattr;
 
 pub use area::ImageSink;
+pub use devices::Device;
 pub use error::{Error, Problem, TreePath};
 pub use sparse::sparse_unit;
 pub use superblock::{InvalidSuperblock, Superblock};
-pub use writer::{Summary, Writer};
+pub use writer::{Summary, Writer, write_metadata};
 
 use uuid::Uuid;
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::{LayerRecord, RootAttributes, TarLayer};
+use crate::layer::{LayerRecord, RootAttributes, BlobLayer};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
@@ -74,7 +74,7 @@ impl Host {
         self.snapshotter.claim(mounts).unwrap().unwrap()
     }
 
-    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<TarLayer, Error> {
+    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<BlobLayer, Error> {
         let staging = self.snapshotter.staging().unwrap();
         fs::write(staging.layer_path(), &layer.image).unwrap();
         self.snapshotter.attach_built(claim, staging, layer.record())

@@ -87,8 +87,8 @@ fn export_layer(
     report: &mut Report<CacheLine>,
 ) -> Result<(), Error> {
     let record = shelf.read_record(key)?;
-    // What a snapshot wrote is of no use anywhere else.
-    let Some(diff_id) = record.tar().map(|tar| tar.diff_id) else { return Ok(()) };
+    // What a snapshot wrote is of no use anywhere else, and caches hold the project's own layout only.
+    let Some(diff_id) = record.native_diff_id() else { return Ok(()) };
     if let Some(entry) = usable(cache, &diff_id) {
         report.add(CacheLine::new(&entry, State::Present));
         return Ok(());

@@ -70,6 +70,12 @@ impl<S: ReadAt> Image<S> {
         &self.tree
     }
 
+    /// Whether the end of any file is stored behind its inode instead of in a block. Layout v1 has none.
+    #[must_use]
+    pub fn has_tails(&self) -> bool {
+        !self.tails.is_empty()
+    }
+
     /// The end of a file that is stored behind its inode instead of in a block. Layout v1 has none.
     #[must_use]
     pub fn tail(&self, inode: InodeId) -> Option<Tail> {
