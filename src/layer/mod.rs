@@ -7,6 +7,7 @@
 //! * [`image_file`]: how both files are written.
 //! * `hashing`: the thread that hashes what is written. * [`verity`]: the tree that becomes of it.
 //! * [`open`](mod@open): that file read back.
+//! * [`protection`]: what keeps that file from being changed.
 //! * [`key`]: the name of a layer on this host.
 //! * [`record`]: what is known about a layer, also written beside its file.
 //! * [`root`]: the attributes of `/` as a layer sets them.
@@ -18,6 +19,7 @@ mod hashing;
 pub mod image_file;
 pub mod key;
 pub mod open;
+pub mod protection;
 pub mod record;
 pub mod root;
 pub mod shelf;
@@ -26,6 +28,7 @@ pub mod verity;
 pub mod written;
 
 pub use key::{LAYOUT_VERSION, LayerKey};
+pub use protection::Protection;
 pub use record::{FromTar, LayerRecord, Source, TarLayer};
 pub use root::RootAttributes;
 pub use shelf::{Shelf, Staging};
