@@ -9,7 +9,9 @@ use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::{InvalidProfileName, UnknownFlavour, UnknownLayers, UnknownProjectQuota};
+use super::profile::{
+    InvalidProfileName, UnknownFlavour, UnknownLayers, UnknownProjectQuota, UnknownVerityMode,
+};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -98,6 +100,8 @@ pub enum Problem {
     Layers(#[from] UnknownLayers),
     #[error(transparent)]
     ProjectQuota(#[from] UnknownProjectQuota),
+    #[error(transparent)]
+    Verity(#[from] UnknownVerityMode),
     #[error("an empty option means nothing to mkfs.erofs; remove it")]
     EmptyMkfsOption,
 }

@@ -31,7 +31,7 @@ pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
 pub use profile::{
     Flavour, InvalidProfileName, Layers, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownLayers,
-    UnknownProjectQuota,
+    UnknownProjectQuota, UnknownVerityMode, VerityMode,
 };
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};

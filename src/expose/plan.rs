@@ -11,6 +11,8 @@
 //! Entries are in the order of mounting. Layers stand newest first, which is the order of overlay's
 //! `lowerdir`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::host::{MountName, Subject};
@@ -18,7 +20,7 @@ use super::idmap::IdMapping;
 use super::mount::Mount;
 use crate::layer::LayerKey;
 use crate::layer::chain::{self, ChainKey};
-use crate::layer::shelf::IMAGE_NAME;
+use crate::layer::shelf::{IMAGE_NAME, VERITY_NAME};
 
 /// Directory of a snapshot that receives what is written: overlay's upper directory.
 pub const UPPER_NAME: &str = "fs";
@@ -36,6 +38,9 @@ pub const SHIFTED_NAME: &str = "lower";
 
 /// Longest value of a mount option in bytes.
 const LONGEST_OPTION: usize = 255;
+
+/// Option of an EROFS entry: the file with the parameters of the layer's dm-verity tree.
+const VERITY_OPTION: &str = "X-containerd.dmverity";
 
 /// How the layers are handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +66,9 @@ pub struct Lower {
     /// The chain that they are merged in, if they are handed out as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<ChainKey>,
+    /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub verity: BTreeSet<LayerKey>,
     /// Options that the operator adds to overlay mounts.
     pub overlay_options: Vec<String>,
     /// The user namespace that the layers' owners are shifted into.
@@ -167,7 +175,7 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
 /// entry that is read-only that there is nothing to unpack (`core/unpack`). Nobody mounts it.
 #[must_use]
 pub fn staged(layer: &LayerKey, places: Places<'_>) -> Vec<Mount> {
-    vec![layer_entry(layer, places)]
+    vec![layer_entry(layer, false, places)]
 }
 
 impl Places<'_> {
@@ -218,7 +226,7 @@ fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
 /// What there is to mount, newest first.
 fn images(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
     match &lower.merged {
-        None => lower.layers.iter().map(|key| layer_entry(key, places)).collect(),
+        None => lower.layers.iter().map(|key| layer_entry(key, lower.verity.contains(key), places)).collect(),
         Some(chain) => vec![chain_entry(chain, &lower.layers, places)],
     }
 }
@@ -283,8 +291,11 @@ fn overlay<'a>(
     mount(fstype, "overlay", options)
 }
 
-fn layer_entry(key: &LayerKey, places: Places<'_>) -> Mount {
-    mount("erofs", &places.layer(key), strings(["ro", "loop"]))
+/// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).
+fn layer_entry(key: &LayerKey, has_verity: bool, places: Places<'_>) -> Mount {
+    let verity = has_verity.then(|| format!("{VERITY_OPTION}={}/{key}/{VERITY_NAME}", places.layers));
+    let options = strings(["ro", "loop"]).into_iter().chain(verity).collect();
+    mount("erofs", &places.layer(key), options)
 }
 
 /// Merged layers: one image with the layers' files as devices, the oldest first as in its device table.

@@ -6,18 +6,21 @@
 
 use std::collections::BTreeMap;
 
+use nexuserofs_guest::verity::Parameters;
+
 use super::Error;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, MountName, Subject, mounting};
+use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, What, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
+use crate::layer::{LayerKey, LayerRecord};
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    ledger.mounts.ensure(&lower.subjects(), names, &lower.layers)?;
+    ledger.mounts.ensure(wanted(ledger, record, lower, names)?)?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -27,6 +30,44 @@ pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
         mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
     }
     Ok(())
+}
+
+/// What the plan of this snapshot needs mounted.
+fn wanted<'a>(
+    ledger: &Ledger,
+    record: &Record,
+    lower: &'a Lower,
+    names: &'a [MountName],
+) -> Result<Vec<Wanted<'a>>, Error> {
+    if let Some(chain) = &lower.merged {
+        let what = What::Chain(chain, &lower.layers);
+        return Ok(names.iter().map(|name| Wanted { what: what.clone(), name }).collect());
+    }
+    let layer = |(layer, name)| {
+        Ok(Wanted { what: What::Layer(layer, integrity(ledger, record, lower, layer)?), name })
+    };
+    lower.layers.iter().zip(names).map(layer).collect()
+}
+
+/// How a layer of this snapshot is to be mounted. The plan says whether it is to be checked, and the profile as it
+/// is now whether it is mounted at all where it cannot be.
+fn integrity(ledger: &Ledger, record: &Record, lower: &Lower, layer: &LayerKey) -> Result<Integrity, Error> {
+    if !lower.verity.contains(layer) {
+        return Ok(Integrity::Unchecked);
+    }
+    let parameters = ledger.read(|index| index.layer(layer).and_then(|record| parameters(record)));
+    match (parameters, ledger.must_check(&record.profile)) {
+        (Some(parameters), true) => Ok(Integrity::Required(parameters)),
+        (Some(parameters), false) => Ok(Integrity::Preferred(parameters)),
+        (None, true) => Err(Error::NoVerity { layer: layer.clone() }),
+        (None, false) => Ok(Integrity::Unchecked),
+    }
+}
+
+/// What a layer is checked by, if it has a hash tree.
+fn parameters(record: &LayerRecord) -> Option<Parameters> {
+    // An image larger than any device has none.
+    record.verity.as_ref()?.parameters().ok()
 }
 
 /// Whether the chain in this snapshot's plan is still there, and the names are still those of its layers.
@@ -41,11 +82,13 @@ pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
 pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     let planned = ledger.read(planned);
-    let exists = |subject: &Subject| match subject {
-        Subject::Layer(layer) => ledger.read(|index| index.layer(layer).is_some()),
-        Subject::Chain(chain) => ledger.chains.get(chain).is_some(),
+    let known = |subject: &Subject| match subject {
+        Subject::Layer(layer) => {
+            ledger.read(|index| index.layer(layer).map(|record| Known { verity: parameters(record) }))
+        }
+        Subject::Chain(chain) => ledger.chains.get(chain).map(|_| Known { verity: None }),
     };
-    let adoption = ledger.mounts.adopt(planned, exists)?;
+    let adoption = ledger.mounts.adopt(planned, known)?;
     for record in records {
         if let Err(error) = attach(ledger, &record) {
             tracing::error!(

@@ -19,3 +19,4 @@ mod shifted;
 mod skipped;
 #[path = "../helpers/unmounting.rs"]
 mod unmounting;
+mod verity;

@@ -10,12 +10,16 @@
 //!
 //! * [`shifted`]: layers with the owners of a user namespace.
 //! * [`LayerMounts`]: which layer is mounted under which name.
+//! * [`integrity`]: layers that dm-verity checks while they are read.
+//! * [`corruption`]: what the kernel says when it finds a changed byte.
 //! * [`mounting`]: one mount, and its end.
 //! * [`visibility`]: whether containerd sees what we mount.
 //! * `subject`: what is mounted once; `devices`: merged layers with the files that their data is in.
 //! * `name`: the name of a mounted layer; `mountinfo`: what the kernel says is mounted.
 
+pub mod corruption;
 mod devices;
+pub mod integrity;
 mod layers;
 mod mountinfo;
 pub mod mounting;
@@ -24,7 +28,8 @@ pub mod shifted;
 mod subject;
 pub mod visibility;
 
-pub use layers::{Adoption, LayerMounts};
+pub use integrity::Integrity;
+pub use layers::{Adoption, Known, LayerMounts, Wanted, What};
 pub use mounting::Error;
 pub use name::{InvalidMountName, MountName};
 pub use subject::Subject;
