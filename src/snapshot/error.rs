@@ -224,7 +224,7 @@ pub enum Error {
         /// The layer that was to be added.
         expected: Digest,
     },
-    /// A layer record does not fit its own key, or is not of a tar where a tar was applied.
+    /// A layer record does not fit its own key, or is not of a blob where a blob was applied.
     #[error("layer record with key {key} does not belong to the layer that was applied")]
     InconsistentLayer {
         /// The key.

@@ -1,6 +1,6 @@
 //! What an operator may choose about snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath, VerityMode};
 use crate::layer::{HashTree, Protection};
@@ -24,6 +24,12 @@ impl SnapshotSettings {
             true => HashTree::Without,
             false => HashTree::With,
         }
+    }
+
+    /// The profiles whose layers are mounted checked or not at all.
+    pub(super) fn strict(&self) -> BTreeSet<String> {
+        let strict = self.profiles.iter().filter(|(_, profile)| profile.verity == VerityMode::Require);
+        strict.map(|(name, _)| name.clone()).collect()
     }
 }
 

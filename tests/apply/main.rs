@@ -7,6 +7,7 @@
 
 mod cached;
 mod cancelled;
+mod native;
 mod refused;
 mod shared;
 mod store;

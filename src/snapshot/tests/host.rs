@@ -10,7 +10,7 @@ use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::image::verity::{self, Leaves};
-use crate::layer::{LayerRecord, Protection, RootAttributes, TarLayer, Verity};
+use crate::layer::{BlobLayer, LayerRecord, Protection, RootAttributes, Verity};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
@@ -90,7 +90,7 @@ impl Host {
         self.snapshotter.claim(mounts).unwrap().unwrap()
     }
 
-    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<TarLayer, Error> {
+    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<BlobLayer, Error> {
         let staging = self.snapshotter.staging().unwrap();
         fs::write(staging.layer_path(), &layer.image).unwrap();
         self.snapshotter.attach_built(claim, staging, layer.record())
