@@ -37,7 +37,10 @@ fn start(test: &str) -> Option<Node> {
 
 fn commit(node: &Node, profile: &str) {
     let marked = MARK.repeat((64 << 10) / MARK.len());
-    node.commit(profile, "image", None, &[Entry::file("marked", &marked), Entry::file("other", "whole")]);
+    let mut entries = vec![Entry::file("marked", &marked), Entry::file("other", "whole")];
+    // So that more than one block of metadata follows the data.
+    entries.extend((0..500).map(|number| Entry::file(&format!("zzz/file number {number}"), "")));
+    node.commit(profile, "image", None, &entries);
 }
 
 /// The record of the node's one layer, and its file.
