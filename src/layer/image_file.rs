@@ -19,7 +19,7 @@ use crate::store::unique::Unique;
 use crate::sys::writeback;
 
 /// Mode of a layer file: a virtual machine monitor that runs as another user may read it.
-const FILE_MODE: u32 = 0o644;
+pub(super) const FILE_MODE: u32 = 0o644;
 
 /// A layer's file that data is written to.
 pub(super) struct ImageFile {

@@ -8,8 +8,8 @@ use crate::config::VerityMode;
 use crate::error::{Classify, Kind};
 use crate::expose::mount::Mount;
 use crate::image::erofs::Superblock;
-use crate::layer::Verity;
 use crate::layer::shelf::VERITY_NAME;
+use crate::layer::{Recipe, Verity};
 use crate::snapshot::{Error, Labels};
 
 /// A host with one layer with a tree and one without, whose profile has this mode.
@@ -100,12 +100,16 @@ fn parameters_that_are_lost_or_of_another_tree_are_written_again_by_the_next_sta
             None => fs::remove_file(host.path(&path)).unwrap(),
             Some(text) => fs::write(host.path(&path), text).unwrap(),
         }
-        assert_eq!(host.snapshotter.layer_of_blob(&layer.blob), None, "its plan could not be mounted");
+        assert_eq!(
+            host.snapshotter.layer_of_blob(&layer.blob, &Recipe::Native),
+            None,
+            "its plan could not be mounted"
+        );
         let host = host.restart();
         assert!(host.report.missing.is_empty(), "{:?}", host.report);
         let text = fs::read(host.path(&path)).unwrap();
         assert_eq!(serde_json::from_slice::<Verity>(&text).unwrap(), layer.verity.unwrap());
-        assert!(host.snapshotter.layer_of_blob(&layer.blob).is_some());
+        assert!(host.snapshotter.layer_of_blob(&layer.blob, &Recipe::Native).is_some());
         host.assert_consistent();
     }
 }
