@@ -30,7 +30,11 @@ pub(crate) struct OnDisk {
 impl OnDisk {
     /// Layers of so many bytes, oldest first, with merged metadata of one block.
     pub(crate) fn new(sizes: &[u64]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::in_directory(tempfile::tempdir().unwrap(), sizes)
+    }
+
+    /// The same in a directory that is there.
+    pub(crate) fn in_directory(directory: TempDir, sizes: &[u64]) -> Self {
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("staging")).unwrap();
         fs::create_dir(at("chain")).unwrap();
