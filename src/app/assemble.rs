@@ -5,10 +5,12 @@ use std::thread::available_parallelism;
 use tonic::service::Routes;
 
 use super::background::Background;
+use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
 use crate::config::{Flavour, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
 use crate::layer::cache::LayerCache;
 use crate::service;
@@ -42,7 +44,7 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
         settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
     let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
     let probe = probe(snapshotter.clone());
-    let background = background(snapshotter.clone());
+    let background = background(snapshotter.clone(), damage::watch(&snapshotter));
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe, background })
@@ -71,8 +73,11 @@ fn probe(snapshotter: Snapshotter) -> Probe {
     Probe::new(move || drop(snapshotter.list(NOBODYS)))
 }
 
-fn background(snapshotter: Snapshotter) -> Background {
-    Background::new(move || snapshotter.stop_sealing())
+fn background(snapshotter: Snapshotter, watch: Option<Watch>) -> Background {
+    Background::new(move || {
+        snapshotter.stop_sealing();
+        drop(watch);
+    })
 }
 
 fn passes() -> usize {
@@ -89,6 +94,7 @@ fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
         project_quota: profile.project_quota,
+        verity: profile.verity,
         default_size: match profile.writable_layer {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),

@@ -71,9 +71,13 @@ impl Snapshotter {
             layers: format!("{root}/layers"),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
         };
-        let recovered = recovery::recover(settings.root.as_path(), database)?;
+        let recovered = recovery::recover(&settings, database)?;
         let ledger = Arc::new(recovered.ledger);
-        let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
+        let workshop = Workshop {
+            ledger: Arc::clone(&ledger),
+            staging: recovered.staging.clone(),
+            hash_tree: settings.hash_tree(),
+        };
         let sealing = Sealing::start(workshop)?;
         ledger
             .read(|index| index.unsealed().collect::<Vec<_>>())
@@ -152,6 +156,15 @@ impl Snapshotter {
         let records: Vec<Arc<Record>> =
             self.inner.ledger.read(|index| index.of_profile(profile).map(Arc::clone).collect());
         records.iter().map(|record| record.info()).collect()
+    }
+
+    /// The snapshots whose plans have a layer, as `PROFILE/KEY`, those that stand on it included.
+    #[must_use]
+    pub fn users_of(&self, layer: &LayerKey) -> Vec<String> {
+        let has_layer =
+            |record: &&Arc<Record>| record.lower().is_some_and(|lower| lower.layers.contains(layer));
+        let name = |record: &Arc<Record>| format!("{}/{}", record.profile, record.key);
+        self.inner.ledger.read(|index| index.snapshots().filter(has_layer).map(name).collect())
     }
 
     /// Space that a snapshot takes, without its parents. For an active snapshot in directory mode

@@ -32,6 +32,13 @@ pub(super) enum Verb {
     /// there are not built again. Files are written under another name, synced and renamed.
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Build),
+    /// Write an image whose layers are EROFS images already, for registries.
+    ///
+    /// The output is a directory in OCI image layout, which skopeo and oras push as it is. Its layers are those that
+    /// the daemon would make of the source's, so whoever pulls the image has nothing to convert. Media types
+    /// and os.features are those of containerd's own converter. The same source gives the same output.
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(Convert),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -65,6 +72,32 @@ pub(super) struct Build {
     #[arg(long, conflicts_with_all = ["image", "platform"])]
     pub(super) layer: bool,
     /// Build what is there too, and replace it
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  skopeo copy --all docker://IMAGE oci:image && nexuserofs convert image native
+  skopeo copy --all oci:native docker://OTHER
+  ctr images export image.tar IMAGE && nexuserofs convert --zstd image.tar native";
+
+#[derive(Debug, Args)]
+pub(super) struct Convert {
+    /// A directory in OCI image layout, or a plain tar of one
+    #[arg(value_name = "LAYOUT")]
+    pub(super) source: PathBuf,
+    /// The directory that is made
+    pub(super) output: PathBuf,
+    /// Take only the image that the layout calls so
+    #[arg(long, value_name = "NAME")]
+    pub(super) image: Option<String>,
+    /// Take only images for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub(super) platform: Option<Platform>,
+    /// Compress the layers. A daemon that pulls them has to decompress them before it can use them
+    #[arg(long)]
+    pub(super) zstd: bool,
+    /// Replace the output if it is there
     #[arg(long)]
     pub(super) force: bool,
 }

@@ -30,6 +30,12 @@ pub(super) enum Error {
     /// A platform that no image is for.
     #[error("{path} has no image for {platform}: leave --platform out to take all that it has", path = path.display())]
     NoPlatform { path: PathBuf, platform: String },
+    /// A layer that nobody here has the key of.
+    #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
+    Encrypted { path: PathBuf },
+    /// Nothing to convert.
+    #[error("{path} has no container images: there is nothing to convert", path = path.display())]
+    NoImages { path: PathBuf },
     /// Nothing to build.
     #[error("{path} has no layers that are tars: there is nothing to build", path = path.display())]
     NoLayers { path: PathBuf },
@@ -67,6 +73,8 @@ impl From<&Error> for Exit {
             | Error::NoImage { .. }
             | Error::NoPlatform { .. }
             | Error::NoLayers { .. }
+            | Error::NoImages { .. }
+            | Error::Encrypted { .. }
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }

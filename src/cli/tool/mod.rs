@@ -1,12 +1,14 @@
 //! `nexuserofs`, the operator's tool.
 //!
-//! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`.
+//! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
+//!   `convert`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 
 mod arguments;
 mod build;
 mod cache;
+mod convert;
 mod error;
 mod oci;
 mod output;
@@ -38,6 +40,7 @@ fn run(arguments: &Arguments) -> Exit {
     let done = match &arguments.verb {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
+        Verb::Convert(asked) => convert::run(asked, console),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));

@@ -10,7 +10,6 @@ use super::oci::image::Layer;
 use super::oci::layout::Opened;
 use super::oci::{Image, Layout, Selection};
 use crate::diff::offline::Converted;
-use crate::image::digest::Digest;
 
 /// Stands for standard input.
 const INPUT: &str = "-";
@@ -23,7 +22,7 @@ pub(super) enum Blob {
     /// A file of its own, of which nothing is known.
     File(PathBuf),
     /// A layer of an image.
-    Layer { layout: Arc<Layout>, layer: Layer },
+    Layer { layout: Arc<Layout>, layer: Box<Layer> },
 }
 
 /// The blobs at `path`: a tar is one, a layout has those of all images that are meant, each once.
@@ -40,7 +39,10 @@ pub(super) fn blobs(path: &Path, selection: &Selection) -> Result<Vec<Blob>, Err
         }
     }
     let layout = Arc::new(layout);
-    Ok(layers.into_iter().map(|layer| Blob::Layer { layout: Arc::clone(&layout), layer }).collect())
+    Ok(layers
+        .into_iter()
+        .map(|layer| Blob::Layer { layout: Arc::clone(&layout), layer: Box::new(layer) })
+        .collect())
 }
 
 /// The blob at `path`, whatever is in it.
@@ -50,7 +52,7 @@ pub(super) fn layer(path: &Path) -> Blob {
 
 impl Blob {
     /// The layer of an image that this is, with what the image says about it.
-    pub(super) const fn layer(&self) -> Option<&Layer> {
+    pub(super) fn layer(&self) -> Option<&Layer> {
         match self {
             Self::Layer { layer, .. } => Some(layer),
             Self::Input | Self::File(_) => None,
@@ -91,12 +93,6 @@ impl Blob {
 
     /// Refuses what was read if its image says that it is something else.
     pub(super) fn check(&self, converted: &Converted) -> Result<(), Error> {
-        let Some(layer) = self.layer() else { return Ok(()) };
-        let same = |what, found: Digest, expected: Digest| match found == expected {
-            true => Ok(()),
-            false => Err(Error::Mismatch { path: self.name(), what, found, expected }),
-        };
-        same("digest", converted.blob, layer.blob.digest)?;
-        same("diffID", converted.diff_id, layer.diff_id)
+        self.layer().map_or(Ok(()), |layer| layer.check(converted, || self.name()))
     }
 }

@@ -22,7 +22,7 @@
 //! * `devices`: file data that stays in other images.
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
-//! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
+//! * `format`: inodes as bytes. `superblock`: the superblock, both ways. [`header`]: all that one says.
 //! * [`read`]: images back into trees, foreign ones too.
 
 mod area;
@@ -30,6 +30,7 @@ mod devices;
 mod directory;
 mod error;
 mod format;
+pub mod header;
 mod mapping;
 mod plan;
 pub mod read;

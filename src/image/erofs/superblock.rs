@@ -4,7 +4,7 @@ use crate::image::tree::BLOCK_SIZE;
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 const OFFSET: usize = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
+pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
 const BLOCK_BITS: u8 = 12;
 
 /// `EROFS_FEATURE_COMPAT_SB_CHKSUM`: the checksum is valid.

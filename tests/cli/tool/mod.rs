@@ -11,6 +11,7 @@ use super::daemon::Place;
 
 mod build;
 mod cache;
+mod convert;
 
 pub(crate) const USAGE: i32 = 64;
 pub(crate) const DATA: i32 = 65;

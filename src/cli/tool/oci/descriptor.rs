@@ -32,6 +32,23 @@ pub(in super::super) struct Descriptor {
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
 impl Descriptor {
+    /// What names a blob of `size` bytes.
+    pub(in super::super) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size: Some(size),
+            platform: None,
+            annotations: BTreeMap::new(),
+            rest: Map::new(),
+        }
+    }
+
+    /// The same with these annotations.
+    pub(in super::super) fn with_annotations(self, annotations: BTreeMap<String, String>) -> Self {
+        Self { annotations, ..self }
+    }
+
     /// Whether the layout calls the image so.
     pub(in super::super) fn is_called(&self, name: &str) -> bool {
         self.names().any(|own| own == name)

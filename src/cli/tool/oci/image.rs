@@ -1,14 +1,17 @@
 //! The images that a layout's index leads to.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Descriptor, Layout, Platform};
 use crate::cli::tool::error::Error;
+use crate::diff::offline::Converted;
 use crate::image::digest::Digest;
 
 /// How deep indexes may name indexes. Images for several machines have one below the layout's own.
-const DEPTH: u32 = 4;
+pub(in super::super) const DEPTH: u32 = 4;
 
 /// An index or a manifest, whole; which one shows in its fields.
 #[derive(Clone, Debug)]
@@ -23,7 +26,7 @@ pub(in super::super) struct Document {
 #[serde(untagged)]
 pub(in super::super) enum Names {
     /// A manifest.
-    Image { config: Descriptor, layers: Vec<Descriptor> },
+    Image { config: Box<Descriptor>, layers: Vec<Descriptor> },
     /// An index.
     Index { manifests: Vec<Descriptor> },
 }
@@ -41,6 +44,9 @@ pub(in super::super) struct Selection {
 #[derive(Clone, Debug)]
 pub(in super::super) struct Image {
     pub(in super::super) layers: Vec<Layer>,
+    pub(in super::super) platform: Platform,
+    /// Everything that its configuration says.
+    pub(in super::super) configuration: Value,
 }
 
 /// A layer of an image.
@@ -61,6 +67,22 @@ struct Configuration {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<Digest>,
+}
+
+impl Layer {
+    /// Refuses what was read from the blob called `path` if the image says that it is something else.
+    pub(in super::super) fn check(
+        &self,
+        converted: &Converted,
+        path: impl Fn() -> PathBuf,
+    ) -> Result<(), Error> {
+        let same = |what, found: Digest, expected: Digest| match found == expected {
+            true => Ok(()),
+            false => Err(Error::Mismatch { path: path(), what, found, expected }),
+        };
+        same("digest", converted.blob, self.blob.digest)?;
+        same("diffID", converted.diff_id, self.diff_id)
+    }
 }
 
 impl Document {
@@ -127,7 +149,7 @@ impl Image {
 
     /// The image with this configuration and these layers; `None` if it is no container image, or another
     /// machine's.
-    fn read(
+    pub(in super::super) fn read(
         layout: &Layout,
         config: &Descriptor,
         layers: Vec<Descriptor>,
@@ -138,17 +160,22 @@ impl Image {
         }
         let text = layout.document(config)?;
         let path = || layout.blob_name(&config.digest);
-        let configuration: Configuration =
+        let value: Value =
             serde_json::from_slice(&text).map_err(|source| Error::Layout { path: path(), source })?;
-        if !selection.admits(Some(&configuration.platform)) {
+        let known = Configuration::deserialize(&value);
+        let Configuration { rootfs, mut platform } =
+            known.map_err(|source| Error::Layout { path: path(), source })?;
+        // A configuration has the fields of a platform among others.
+        platform.rest.retain(|name, _| name == "os.version");
+        if !selection.admits(Some(&platform)) {
             return Ok(None);
         }
-        let diff_ids = configuration.rootfs.diff_ids;
+        let diff_ids = rootfs.diff_ids;
         if diff_ids.len() != layers.len() {
             return Err(Error::LayerCount { path: path(), layers: layers.len(), diff_ids: diff_ids.len() });
         }
         let layers = layers.into_iter().zip(diff_ids).map(|(blob, diff_id)| Layer { blob, diff_id });
-        Ok(Some(Self { layers: layers.collect() }))
+        Ok(Some(Self { layers: layers.collect(), platform, configuration: value }))
     }
 }
 

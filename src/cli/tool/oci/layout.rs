@@ -14,9 +14,9 @@ use crate::cli::tool::error::Error;
 use crate::image::digest::Digest;
 
 /// File that every layout has.
-const MARKER: &str = "oci-layout";
+pub(super) const MARKER: &str = "oci-layout";
 /// File that names the images of a layout.
-const INDEX: &str = "index.json";
+pub(super) const INDEX: &str = "index.json";
 /// Largest document that is read, in bytes: what registries take is 4 MiB.
 const DOCUMENT_MAX: u64 = 16 << 20;
 
@@ -129,7 +129,8 @@ impl Layout {
     }
 }
 
-fn blob(digest: &Digest) -> PathBuf {
+/// Where a layout has the blob with this digest.
+pub(super) fn blob(digest: &Digest) -> PathBuf {
     Path::new("blobs/sha256").join(digest.hex())
 }
 
