@@ -8,10 +8,11 @@ use super::background::Background;
 use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Flavour, Profile, Settings, WritableLayer};
+use crate::config::{Flavour, LayerSettings, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
 use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
+use crate::layer::Protection;
 use crate::layer::cache::LayerCache;
 use crate::service;
 use crate::service::cache_hits::CacheHits;
@@ -87,7 +88,9 @@ fn passes() -> usize {
 fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
     let profiles =
         settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
-    SnapshotSettings { root: settings.root.clone(), profiles: profiles.collect() }
+    let LayerSettings { fsverity, immutable, .. } = settings.layers;
+    let protection = Protection { fsverity, immutable };
+    SnapshotSettings { root: settings.root.clone(), protection, profiles: profiles.collect() }
 }
 
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {

@@ -18,7 +18,6 @@ use crate::layer::{LayerKey, LayerRecord};
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    let wanted = lower.layers.iter().zip(names);
     let wanted = lower.layers.iter().zip(names).map(|(layer, name)| {
         let integrity = integrity(ledger, record, lower, layer)?;
         Ok(Wanted { layer, name, integrity })

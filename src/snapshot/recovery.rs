@@ -25,8 +25,9 @@ use super::record::{Record, SnapshotId, State};
 use super::settings::SnapshotSettings;
 use super::{Error, Kind};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
+use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
+use crate::layer::{LayerKey, LayerRecord, Protection, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
 use crate::store::staging::StagingArea;
 use crate::store::trash::Trash;
@@ -102,9 +103,13 @@ pub(super) struct Recovered {
 /// Opens what lies below the root of these settings.
 pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) -> Result<Recovered, Error> {
     let root = settings.root.as_path();
+    let protection = settings.protection;
     let directories = Directories::new(make_directory(&root.join("snapshots"))?);
-    let shelf = Shelf::new(make_directory(&root.join("layers"))?);
+    let shelf = Shelf::new(make_directory(&root.join("layers"))?).with_protection(protection);
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
+    if protection.fsverity && !has_fsverity(staging.path())? {
+        return Err(Error::NoFsverity { root: root.to_owned() });
+    }
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path())?;

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath, VerityMode};
-use crate::layer::HashTree;
+use crate::layer::{HashTree, Protection};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSettings {
     /// Directory that holds everything, made if it does not exist.
     pub root: RootPath,
+    /// What keeps layer files from being changed.
+    pub protection: Protection,
     /// Profiles by the name that a request calls the snapshotter by.
     pub profiles: BTreeMap<String, Profile>,
 }

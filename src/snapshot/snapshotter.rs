@@ -15,6 +15,7 @@ use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
+use crate::layer::shelf::Found;
 use crate::store::staging::StagingArea;
 use crate::store::tree::DiskUsage;
 use crate::store::{FileMedium, Medium};
@@ -99,9 +100,10 @@ impl Snapshotter {
     /// they name is mounted.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`].
+    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`]; [`Error::Tampered`].
     pub fn mounts(&self, profile: &str, key: &str) -> Result<Vec<Mount>, Error> {
         let record = self.record(profile, key)?;
+        self.check_seals(&record)?;
         let mounts = self.plan(&record)?;
         host::attach(&self.inner.ledger, &record)?;
         Ok(mounts)
@@ -216,6 +218,23 @@ impl Snapshotter {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
         record.mounts(Places { snapshot: &snapshot, layers: &texts.layers, mounts: &texts.mounts })
+    }
+
+    /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.
+    pub(super) fn check_seals(&self, record: &Record) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        if !ledger.shelf.protection().fsverity {
+            return Ok(());
+        }
+        let keys = record.lower().map(|lower| lower.layers.as_slice()).unwrap_or_default();
+        let layers: Vec<_> =
+            ledger.read(|index| keys.iter().filter_map(|key| index.layer(key).cloned()).collect());
+        for layer in layers {
+            if let Found::Broken { reason } = ledger.shelf.measure(&layer) {
+                return Err(Error::Tampered { layer: layer.key.clone(), reason });
+            }
+        }
+        Ok(())
     }
 
     /// The settings of a profile that something new is asked for in.

@@ -9,7 +9,7 @@ use std::thread;
 use nexuserofs::config::{Flavour, ProjectQuota, VerityMode};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{HashTree, LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
 use nexuserofs::snapshot::{Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
@@ -149,7 +149,7 @@ pub(crate) fn open(root: &Path, project_quota: ProjectQuota) -> Snapshotter {
     let profile = Profile { flavour: Flavour::Host, project_quota, ..Profile::default() };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile)]);
     let root = root.to_str().unwrap().parse().unwrap();
-    Snapshotter::open(SnapshotSettings { root, profiles }).unwrap().0
+    Snapshotter::open(SnapshotSettings { root, protection: Protection::default(), profiles }).unwrap().0
 }
 
 fn settings(root: &Path) -> SnapshotSettings {
@@ -161,7 +161,11 @@ fn settings(root: &Path) -> SnapshotSettings {
         (CHECKED.to_owned(), verity(VerityMode::Require)),
         (IF_POSSIBLE.to_owned(), verity(VerityMode::Auto)),
     ]);
-    SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
+    SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    }
 }
 
 pub(crate) fn mounted_below(root: &Path) -> Vec<Mounted> {

@@ -97,7 +97,8 @@ fn a_changed_byte_is_an_error_for_the_reader_and_is_heard() {
     assert_eq!(container.read("other"), "whole");
     let error = fs::read(container.path("marked")).unwrap_err();
     assert_eq!(Errno::from_io_error(&error), Some(Errno::IO), "{error}");
-    let Corruption { layer, part, block: told, device } = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    let Corruption { layer, part, block: told, device } =
+        heard.recv_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!((layer, part, told), (record.key, Part::Data, block));
     assert_eq!(devices(&node), [device]);
     drop(watch);
@@ -119,7 +120,8 @@ fn a_layer_that_was_changed_before_is_not_read() {
     assert!(fs::read(container.path("marked")).is_err());
     // Without checks the changed file is what a container gets.
     unmount_all(&node.path(""));
-    let plain = rustix::mount::mount(&image, container.path("").parent().unwrap(), "erofs", MountFlags::RDONLY, None);
+    let plain =
+        rustix::mount::mount(&image, container.path("").parent().unwrap(), "erofs", MountFlags::RDONLY, None);
     assert!(plain.is_err() || true);
 }
 
@@ -161,7 +163,8 @@ fn shortened(parameters: &Parameters) -> Parameters {
 
 /// Makes a device as somebody else might, and mounts it.
 fn mount_by(parameters: &Parameters, image: &Path, name: &str, point: Option<&Path>) {
-    let attached = std::process::Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(image).output();
+    let attached =
+        std::process::Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(image).output();
     let device = PathBuf::from(String::from_utf8(attached.unwrap().stdout).unwrap().trim());
     let (mapper, name) = (DeviceMapper::open().unwrap(), name.parse().unwrap());
     let number = fs::metadata(&device).unwrap().rdev().into();
