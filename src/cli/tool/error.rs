@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
+use crate::error::{Classify as _, Kind};
+use crate::expose::device;
 use crate::image::digest::Digest;
+use crate::image::merged;
+use crate::layer::open;
 use crate::store;
 
 /// Why the tool stopped.
@@ -60,6 +64,15 @@ pub(super) enum Error {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// Layers that are no merged image.
+    #[error("cannot merge the layers: ask for a disk with partitions instead (--layout partitions)")]
+    Merge(#[source] merged::Error),
+    /// A file that is no layer.
+    #[error("cannot merge the layers")]
+    Open(#[from] open::Error),
+    /// Layers that are no block device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -80,8 +93,20 @@ impl From<&Error> for Exit {
             | Error::LayerCount { .. }
             | Error::Layer { .. }
             | Error::Mismatch { .. } => Self::Data,
+            Error::Merge(_) => Self::Data,
+            Error::Open(error) => of_kind(error.kind()),
+            Error::Device(error) => of_kind(error.kind()),
             Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
         }
+    }
+}
+
+/// The exit code for a failure of a room below.
+const fn of_kind(kind: Kind) -> Exit {
+    match kind {
+        Kind::FailedPrecondition | Kind::InvalidArgument => Exit::Usage,
+        Kind::DataLoss => Exit::Data,
+        _ => Exit::Fault,
     }
 }
 

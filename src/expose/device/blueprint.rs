@@ -7,10 +7,11 @@ use super::{Chain, Error, Layout};
 use crate::image::extent::{ExtentMap, SECTOR};
 use crate::image::gpt::{Disk, Layer};
 use crate::image::tree::BLOCK_SIZE;
+use crate::layer::shelf::IMAGE_NAME;
 use crate::store;
 
 /// Base name of the merged metadata.
-const METADATA: &str = "fsmeta.erofs";
+pub const METADATA: &str = "fsmeta.erofs";
 
 /// A device before it has any form.
 #[derive(Debug)]
@@ -71,9 +72,10 @@ fn partition(file: &Source) -> Result<Layer, Error> {
     Ok(Layer { identity: identity(&file.place), bytes: size(&file.readable, SECTOR)? })
 }
 
-/// What a layer is known by: the name of its directory, as for Kata.
+/// What a layer is known by: the name of its directory, as for Kata, or its own if that says more.
 fn identity(layer: &Path) -> String {
-    let name = layer.parent().and_then(Path::file_name);
+    let is_named_alike = layer.file_name().is_some_and(|name| name == IMAGE_NAME);
+    let name = if is_named_alike { layer.parent().and_then(Path::file_name) } else { layer.file_stem() };
     name.map_or_else(|| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
@@ -88,4 +90,20 @@ fn size(path: &Path, unit: u64) -> Result<u64, Error> {
         return Err(Error::Size { path: path.to_owned(), bytes, unit });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_known_by_what_tells_them_apart() {
+        for (path, known) in [
+            ("/root/layers/v1-00/layer.erofs", "v1-00"),
+            ("/cache/sha256-00.erofs", "sha256-00"),
+            ("/layer.erofs", "unknown"),
+        ] {
+            assert_eq!(identity(Path::new(path)), known);
+        }
+    }
 }
