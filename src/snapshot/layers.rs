@@ -194,7 +194,7 @@ impl Snapshotter {
         let texts = &self.inner.texts;
         let ours = |path: &str| {
             let path = Path::new(path);
-            path.starts_with(&texts.layers) || path.starts_with(&texts.mounts)
+            [&texts.layers, &texts.chains, &texts.mounts].iter().any(|place| path.starts_with(place))
         };
         let mut lower = mount.options.iter().filter_map(|option| option.strip_prefix("lowerdir="));
         ours(&mount.source) || lower.any(ours)

@@ -138,7 +138,7 @@ impl Node {
         if let Some(daemon) = &self.daemon {
             eventually(|| {
                 let mut left = Vec::new();
-                for directory in ["layers", "snapshots", "staging"] {
+                for directory in ["layers", "chains", "snapshots", "staging"] {
                     left.extend(daemon.entries(directory)?);
                 }
                 Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))

@@ -143,6 +143,7 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("containerd"))?;
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
+    count += Count::of_tests(real_components("merged"))?;
     Ok(count)
 }
 
