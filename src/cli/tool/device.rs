@@ -11,10 +11,10 @@ use super::output::Output;
 use super::progress::Progress;
 use super::report::{Console, Line, Report};
 use crate::cli::exit::Exit;
-use crate::expose::device::{self, Carrier, Chain, Form, Layout, METADATA};
+use crate::expose::device::{self, Carrier, Chain, Form, Layout};
 use crate::image::gpt::Style;
-use crate::image::merged;
-use crate::layer::open;
+use crate::layer::chain::shelf::IMAGE_NAME;
+use crate::layer::chain::{self, Outcome, Part};
 use crate::store;
 use crate::store::staging::StagingArea;
 
@@ -77,22 +77,22 @@ fn resolved(path: &Path) -> Result<PathBuf, Error> {
 
 /// Writes the layers' merged metadata, unless it is there.
 fn merge(layers: &[PathBuf], home: &Path) -> Result<PathBuf, Error> {
-    let images = layers.iter().map(|path| open::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut parts = Vec::with_capacity(layers.len());
-    for (path, image) in layers.iter().zip(&images) {
+    let part = |path: &PathBuf| {
         let found = fs::metadata(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        parts.push(merged::Layer::new(image, found.len()).map_err(Error::Merge)?);
+        Ok(Part { path: path.clone(), bytes: found.len() })
+    };
+    let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
+    if let Outcome::Unmergeable { unmergeable } = built.outcome {
+        return Err(Error::Unmergeable { reason: unmergeable });
     }
-    let mut bytes = Vec::new();
-    merged::write(&parts, &mut bytes).map_err(Error::Merge)?;
-    let place = home.join(METADATA);
-    if fs::read(&place).is_ok_and(|found| found == bytes) {
+    let place = home.join(IMAGE_NAME);
+    if fs::read(&place).is_ok_and(|found| found == built.image) {
         return Ok(place);
     }
     let output = Output::create(home, false)?;
     let draft = output.draft()?;
-    fs::write(draft.path(), &bytes).map_err(store::Error::io("write", draft.path()))?;
-    output.publish(draft, METADATA)
+    fs::write(draft.path(), &built.image).map_err(store::Error::io("write", draft.path()))?;
+    output.publish(draft, IMAGE_NAME)
 }
 
 impl Line for Made {

@@ -8,8 +8,7 @@ use crate::diff::offline;
 use crate::error::{Classify as _, Kind};
 use crate::expose::device;
 use crate::image::digest::Digest;
-use crate::image::merged;
-use crate::layer::open;
+use crate::layer::chain;
 use crate::store;
 
 /// Why the tool stopped.
@@ -65,11 +64,11 @@ pub(super) enum Error {
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     /// Layers that are no merged image.
-    #[error("cannot merge the layers: ask for a disk with partitions instead (--layout partitions)")]
-    Merge(#[source] merged::Error),
-    /// A file that is no layer.
+    #[error("the layers cannot be merged: {reason}; ask for partitions instead (--layout partitions)")]
+    Unmergeable { reason: String },
+    /// Layers of which one cannot be read.
     #[error("cannot merge the layers")]
-    Open(#[from] open::Error),
+    Merge(#[from] chain::Error),
     /// Layers that are no block device.
     #[error(transparent)]
     Device(#[from] device::Error),
@@ -93,8 +92,8 @@ impl From<&Error> for Exit {
             | Error::LayerCount { .. }
             | Error::Layer { .. }
             | Error::Mismatch { .. } => Self::Data,
-            Error::Merge(_) => Self::Data,
-            Error::Open(error) => of_kind(error.kind()),
+            Error::Unmergeable { .. } => Self::Data,
+            Error::Merge(error) => of_kind(error.kind()),
             Error::Device(error) => of_kind(error.kind()),
             Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
         }

@@ -7,11 +7,9 @@ use super::{Chain, Error, Layout};
 use crate::image::extent::{ExtentMap, SECTOR};
 use crate::image::gpt::{Disk, Layer};
 use crate::image::tree::BLOCK_SIZE;
-use crate::layer::shelf::IMAGE_NAME;
+use crate::layer;
+use crate::layer::chain::shelf;
 use crate::store;
-
-/// Base name of the merged metadata.
-pub const METADATA: &str = "fsmeta.erofs";
 
 /// A device before it has any form.
 #[derive(Debug)]
@@ -56,8 +54,9 @@ fn merged(chain: Chain<'_>) -> Result<Blueprint, Error> {
     if chain.metadata.is_none() && chain.layers.len() != 1 {
         return Err(Error::NotMerged { layers: chain.layers.len() });
     }
-    let metadata =
-        chain.metadata.map(|now| Source { readable: now.to_owned(), place: chain.home.join(METADATA) });
+    let metadata = chain
+        .metadata
+        .map(|now| Source { readable: now.to_owned(), place: chain.home.join(shelf::IMAGE_NAME) });
     let layers = chain.layers.iter().map(|path| Source::in_place(path));
     let files: Vec<Source> = metadata.into_iter().chain(layers).collect();
     let mut map = ExtentMap::new();
@@ -74,7 +73,7 @@ fn partition(file: &Source) -> Result<Layer, Error> {
 
 /// What a layer is known by: the name of its directory, as for Kata, or its own if that says more.
 fn identity(layer: &Path) -> String {
-    let is_named_alike = layer.file_name().is_some_and(|name| name == IMAGE_NAME);
+    let is_named_alike = layer.file_name().is_some_and(|name| name == layer::shelf::IMAGE_NAME);
     let name = if is_named_alike { layer.parent().and_then(Path::file_name) } else { layer.file_stem() };
     name.map_or_else(|| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }

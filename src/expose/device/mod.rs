@@ -28,7 +28,6 @@ mod vmdk;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use blueprint::METADATA;
 pub use check::check;
 pub use error::Error;
 
