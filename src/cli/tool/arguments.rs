@@ -39,6 +39,12 @@ pub(super) enum Verb {
     /// and os.features are those of containerd's own converter. The same source gives the same output.
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(Convert),
+    /// Tell what is in EROFS images and in disks made of them.
+    ///
+    /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot
+    /// stands for its layers, the newest first. Exits with 65 if a file is none of what is known.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(Inspect),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -100,6 +106,24 @@ pub(super) struct Convert {
     /// Replace the output if it is there
     #[arg(long)]
     pub(super) force: bool,
+}
+
+const INSPECT_EXAMPLES: &str = "Examples:
+  nexuserofs inspect layer.erofs
+  nexuserofs inspect --files v1-ba7816bf8f01cfea414140de5dae2223
+  nexuserofs inspect --json sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc";
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Files, or keys of layers, chains and snapshots
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// List the files of images
+    #[arg(long)]
+    pub(super) files: bool,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -30,6 +30,16 @@ pub(super) enum Error {
     /// A platform that no image is for.
     #[error("{path} has no image for {platform}: leave --platform out to take all that it has", path = path.display())]
     NoPlatform { path: PathBuf, platform: String },
+    /// A name of nothing.
+    #[error(
+        "{name} is neither a file nor the key of a layer, a chain or a snapshot in {root}: look at ctr snapshots list, and \
+         at --root",
+        name = name.display(), root = root.display()
+    )]
+    NoSubject { name: PathBuf, root: PathBuf },
+    /// A name of several snapshots with different layers.
+    #[error("several snapshots have the key {key:?}: name one of {found}")]
+    Ambiguous { key: String, found: String },
     /// A layer that nobody here has the key of.
     #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
     Encrypted { path: PathBuf },
@@ -74,6 +84,8 @@ impl From<&Error> for Exit {
             | Error::NoPlatform { .. }
             | Error::NoLayers { .. }
             | Error::NoImages { .. }
+            | Error::NoSubject { .. }
+            | Error::Ambiguous { .. }
             | Error::Encrypted { .. }
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }

@@ -1,8 +1,8 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`.
-//! * `oci`: images in OCI image layouts. * `source`: what layers are built of.
+//!   `convert`, `inspect`.
+//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 
 mod arguments;
@@ -10,11 +10,13 @@ mod build;
 mod cache;
 mod convert;
 mod error;
+mod inspect;
 mod oci;
 mod output;
 mod progress;
 mod report;
 mod source;
+mod subject;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -41,6 +43,7 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
+        Verb::Inspect(asked) => inspect::run(asked, console),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));
