@@ -7,6 +7,7 @@
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
+//! * [`view`]: layers on a directory, for somebody to look at.
 
 pub mod block;
 pub mod host;
@@ -15,3 +16,4 @@ pub mod mount;
 pub mod overlay;
 pub mod plan;
 pub mod quota;
+pub mod view;

@@ -45,6 +45,14 @@ pub(super) enum Verb {
     /// stands for its layers, the newest first. Exits with 65 if a file is none of what is known.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(Inspect),
+    /// Mount layers on a directory, read-only, to look at them. Needs root.
+    ///
+    /// Several layers are joined as overlayfs joins them, the first one on top. A snapshot stands for the layers
+    /// that it stands on; what an active one writes to is not shown. Whatever unmounts the directory ends all.
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(Mount),
+    /// Unmount what `mount` mounted. Nothing there is no mistake. Needs root.
+    Umount(Umount),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -124,6 +132,31 @@ pub(super) struct Inspect {
     /// Data of the daemon that has what keys name
     #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
     pub(super) root: PathBuf,
+}
+
+const MOUNT_EXAMPLES: &str = "Examples:
+  nexuserofs mount layer.erofs /mnt
+  nexuserofs mount newer.erofs older.erofs /mnt
+  nexuserofs mount sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc /mnt
+  nexuserofs umount /mnt";
+
+#[derive(Debug, Args)]
+pub(super) struct Mount {
+    /// Files of layers, or keys of layers and snapshots, the newest first
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// Where; nothing may be mounted there
+    #[arg(required = true)]
+    pub(super) directory: PathBuf,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Umount {
+    /// Where
+    pub(super) directory: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

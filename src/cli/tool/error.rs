@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
+use crate::expose::view;
 use crate::image::digest::Digest;
 use crate::store;
 
@@ -40,6 +41,12 @@ pub(super) enum Error {
     /// A name of several snapshots with different layers.
     #[error("several snapshots have the key {key:?}: name one of {found}")]
     Ambiguous { key: String, found: String },
+    /// What only root may do.
+    #[error("only root can mount and unmount: run this as root")]
+    NotRoot,
+    /// A view of layers that cannot be made or ended.
+    #[error(transparent)]
+    View(#[from] view::Error),
     /// A layer that nobody here has the key of.
     #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
     Encrypted { path: PathBuf },
@@ -86,13 +93,15 @@ impl From<&Error> for Exit {
             | Error::NoImages { .. }
             | Error::NoSubject { .. }
             | Error::Ambiguous { .. }
+            | Error::NotRoot
+            | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }
             | Error::Layer { .. }
             | Error::Mismatch { .. } => Self::Data,
-            Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
+            Error::Read { .. } | Error::View(_) | Error::Output(_) | Error::Store(_) => Self::Fault,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `inspect`.
+//!   `convert`, `inspect`, `mount` (with `umount`).
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 
@@ -11,6 +11,7 @@ mod cache;
 mod convert;
 mod error;
 mod inspect;
+mod mount;
 mod oci;
 mod output;
 mod progress;
@@ -44,6 +45,8 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
         Verb::Inspect(asked) => inspect::run(asked, console),
+        Verb::Mount(asked) => mount::mount(asked, console),
+        Verb::Umount(asked) => mount::umount(asked, console),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));

@@ -15,7 +15,7 @@
 //! * `name`: the name of a mounted layer; `mountinfo`: what the kernel says is mounted.
 
 mod layers;
-mod mountinfo;
+pub(super) mod mountinfo;
 pub mod mounting;
 mod name;
 pub mod shifted;

@@ -13,6 +13,7 @@ mod build;
 mod cache;
 mod convert;
 mod inspect;
+mod mount;
 
 pub(crate) const USAGE: i32 = 64;
 pub(crate) const DATA: i32 = 65;
