@@ -22,7 +22,7 @@ impl Work {
         let (blob, recipe) = (self.descriptor.digest, self.recipe.clone());
         let Measured { digest: diff_id, bytes } = content;
         let content = FromBlob { diff_id, bytes, blobs: [blob].into(), recipe };
-        let record = LayerRecord::from_blob(content, built.image_bytes, built.root);
+        let record = LayerRecord::from_blob(content, built.image_bytes, built.root).with_verity(built.verity);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
             %blob, layer = %layer.key, %diff_id, route, entries = built.entries, tar_bytes = bytes,
@@ -34,7 +34,7 @@ impl Work {
     /// Writes the file while the tar streams by.
     fn build_native(&self, staging: &Staging, blob: Blob) -> Result<(Built, Measured), Error> {
         let path = staging.layer_path();
-        let pass = self.pass(blob, |tar| build::read(tar, &path));
+        let pass = self.pass(blob, |tar| build::read(tar, &path, self.snapshots.hash_tree()));
         let (unsealed, tar) = self.checked(pass, Error::Build)?;
         Ok((unsealed.seal(&tar.digest).map_err(Error::Build)?, tar))
     }

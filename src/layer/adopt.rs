@@ -83,7 +83,7 @@ impl Stored {
         let image = admit(&self.path)?;
         self.file.sync_data().map_err(|source| self.failed("synchronise", source))?;
         let root = RootAttributes::of(&image.tree().inode(Tree::ROOT).metadata);
-        Ok(Built { image_bytes, root: Some(root), entries: image.tree().inodes.len() as u64 })
+        Ok(Built { image_bytes, root: Some(root), entries: image.tree().inodes.len() as u64, verity: None })
     }
 
     fn fill(&mut self, length: u64) -> io::Result<()> {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use nexuserofs::error::Kind;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::Writer;
-use nexuserofs::image::tree::{BlockSink as _, Directory, Extent, FileData, Inode, InodeId, Metadata, Node, Tree};
+use nexuserofs::image::tree::{
+    BlockSink as _, Directory, Extent, FileData, Inode, InodeId, Metadata, Node, Tree,
+};
 use nexuserofs::layer::Recipe;
 
 use crate::refused::refused;

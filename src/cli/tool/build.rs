@@ -15,7 +15,7 @@ use crate::cli::exit::Exit;
 use crate::diff::offline::{self, Converted};
 use crate::image::digest::Digest;
 use crate::layer::cache::Entry;
-use crate::layer::{LAYOUT_VERSION, LayerKey};
+use crate::layer::{HashTree, LAYOUT_VERSION, LayerKey};
 
 /// A layer that was asked for.
 #[derive(Debug, Serialize)]
@@ -87,7 +87,7 @@ fn build(blob: &Blob, output: &Output, progress: &Progress) -> Result<Built, Err
     }
     let draft = output.draft()?;
     let mut bytes: Box<dyn Read + Send> = Box::new(progress.count(blob.open()?.bytes));
-    let converted = offline::convert(&mut bytes, draft.path())
+    let converted = offline::convert(&mut bytes, draft.path(), HashTree::Without)
         .map_err(|source| Error::Layer { path: blob.name(), source })?;
     blob.check(&converted)?;
     let Converted { diff_id, blob: digest, record } = converted;

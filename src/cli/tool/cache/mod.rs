@@ -17,7 +17,7 @@ use crate::diff::offline::{self, Converted};
 use crate::image::digest::Digest;
 use crate::layer::cache::{Entry, LayerCache, transfer};
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, Shelf, open};
+use crate::layer::{HashTree, LayerKey, Shelf, open};
 use crate::store;
 
 /// Does what `verb` says. What was done before a failure is done, and said.
@@ -54,7 +54,7 @@ fn add(directory: &Path, sources: &[PathBuf], report: &mut Report<CacheLine>) ->
 fn build(cache: &LayerCache, blob: &Blob, report: &mut Report<CacheLine>) -> Result<(), Error> {
     let mut bytes: Box<dyn Read + Send> = blob.open()?.bytes;
     let slot = cache.slot()?;
-    let converted = offline::convert(&mut bytes, slot.path())
+    let converted = offline::convert(&mut bytes, slot.path(), HashTree::Without)
         .map_err(|source| Error::Layer { path: blob.name(), source })?;
     blob.check(&converted)?;
     let Converted { diff_id, record, .. } = converted;

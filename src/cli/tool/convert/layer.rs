@@ -10,6 +10,7 @@ use crate::cli::tool::oci::{Descriptor, Layout, LayoutWriter};
 use crate::cli::tool::progress::Progress;
 use crate::diff::offline;
 use crate::image::digest::Digest;
+use crate::layer::HashTree;
 use crate::store;
 
 /// Type of a layer that is an EROFS image (`core/images/mediatypes.go`, containerd 2.3).
@@ -39,8 +40,8 @@ pub(super) fn make(
     let mut bytes: Box<dyn Read + Send> =
         Box::new(progress.count(source.open_blob(&layer.blob.digest)?.bytes));
     let draft = writer.draft()?;
-    let converted =
-        offline::convert(&mut bytes, &draft).map_err(|source| Error::Layer { path: path(), source })?;
+    let converted = offline::convert(&mut bytes, &draft, HashTree::Without)
+        .map_err(|source| Error::Layer { path: path(), source })?;
     layer.check(&converted, path)?;
     let (diff_id, size) = digest_of(&draft)?;
     let blob = if compress {
