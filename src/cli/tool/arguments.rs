@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::oci::Platform;
 use crate::config::defaults;
+use crate::image::digest::{Digest, InvalidDigest};
 
 /// Helps to operate nexuserofs-snapshotter.
 #[derive(Debug, Parser)]
@@ -53,6 +54,13 @@ pub(super) enum Verb {
     Mount(Mount),
     /// Unmount what `mount` mounted. Nothing there is no mistake. Needs root.
     Umount(Umount),
+    /// Read every block of layers, and hold them against their root hashes.
+    ///
+    /// The root hash is taken from the file beside a layer, FILE.dmverity, or is given. Bad blocks are told with the
+    /// files of the image that they belong to. Exits with 0 if everything is proven, with 65 if something is damaged,
+    /// and with 69 if nothing is known to be damaged but not everything could be proven.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -62,7 +70,7 @@ pub(super) enum Verb {
 }
 
 const BUILD_EXAMPLES: &str = "Examples:
-  nexuserofs build --output layers layer.tar.gz
+  nexuserofs build --output layers --verity layer.tar.gz
   curl --silent URL | nexuserofs build --output layers -
   skopeo copy docker://IMAGE oci:image && nexuserofs build --output layers image
   nexuserofs build --output layers --image latest --platform linux/arm64 image.tar";
@@ -85,6 +93,9 @@ pub(super) struct Build {
     /// Take every source for the tar of a layer, also one that holds an image layout
     #[arg(long, conflicts_with_all = ["image", "platform"])]
     pub(super) layer: bool,
+    /// Put a dm-verity tree behind each image, and its root hash into KEY.erofs.dmverity
+    #[arg(long)]
+    pub(super) verity: bool,
     /// Build what is there too, and replace it
     #[arg(long)]
     pub(super) force: bool,
@@ -159,6 +170,24 @@ pub(super) struct Umount {
     pub(super) directory: PathBuf,
 }
 
+const VERIFY_EXAMPLES: &str = "Examples:
+  nexuserofs verify layer.erofs
+  nexuserofs verify --root-hash 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae layer.erofs
+  nexuserofs verify sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc";
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Files of layers, or keys of layers, chains and snapshots
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// The root hash of the only file that is named, 64 hex digits
+    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    pub(super) root_hash: Option<Digest>,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheVerb {
     /// Build layers and put them into a cache.
@@ -189,6 +218,11 @@ pub(super) enum CacheVerb {
         /// The cache
         directory: PathBuf,
     },
+}
+
+/// A root hash as veritysetup prints it, or with its algorithm in front.
+fn root_hash(text: &str) -> Result<Digest, InvalidDigest> {
+    if text.contains(':') { text.parse() } else { format!("sha256:{text}").parse() }
 }
 
 #[cfg(test)]

@@ -3,10 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use nexuserofs_guest::verity::InvalidParameters;
+
 use crate::cli::exit::Exit;
 use crate::diff::offline;
 use crate::expose::view;
 use crate::image::digest::Digest;
+use crate::image::erofs::header;
+use crate::image::verity::leaves;
 use crate::store;
 
 /// Why the tool stopped.
@@ -41,6 +45,21 @@ pub(super) enum Error {
     /// A name of several snapshots with different layers.
     #[error("several snapshots have the key {key:?}: name one of {found}")]
     Ambiguous { key: String, found: String },
+    /// One root hash for several files.
+    #[error("--root-hash is that of one file, and {files} are named: name one at a time")]
+    OneRootHash { files: usize },
+    /// A file that tells no root hash.
+    #[error("{path} does not tell a root hash as containerd and the daemon write it: build the layer again", path = path.display())]
+    Sidecar { path: PathBuf },
+    /// A file that is no image.
+    #[error("{path} is no EROFS image", path = path.display())]
+    Image { path: PathBuf, source: header::Error },
+    /// A hash tree that cannot be checked.
+    #[error("cannot check {path}", path = path.display())]
+    Verity { path: PathBuf, source: leaves::Error },
+    /// An image larger than any device.
+    #[error("{path} is larger than a dm-verity device can be", path = path.display())]
+    Parameters { path: PathBuf, source: InvalidParameters },
     /// What only root may do.
     #[error("only root can mount and unmount: run this as root")]
     NotRoot,
@@ -93,6 +112,7 @@ impl From<&Error> for Exit {
             | Error::NoImages { .. }
             | Error::NoSubject { .. }
             | Error::Ambiguous { .. }
+            | Error::OneRootHash { .. }
             | Error::NotRoot
             | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
@@ -100,8 +120,15 @@ impl From<&Error> for Exit {
             Error::Layout { .. }
             | Error::LayerCount { .. }
             | Error::Layer { .. }
-            | Error::Mismatch { .. } => Self::Data,
-            Error::Read { .. } | Error::View(_) | Error::Output(_) | Error::Store(_) => Self::Fault,
+            | Error::Mismatch { .. }
+            | Error::Sidecar { .. }
+            | Error::Parameters { .. }
+            | Error::Image { .. } => Self::Data,
+            Error::Read { .. }
+            | Error::Verity { .. }
+            | Error::View(_)
+            | Error::Output(_)
+            | Error::Store(_) => Self::Fault,
         }
     }
 }

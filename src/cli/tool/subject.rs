@@ -66,3 +66,10 @@ fn present(subjects: Vec<Subject>, name: &Path, root: &Path) -> Result<Vec<Subje
         false => Ok(subjects),
     }
 }
+
+/// The file that tells of the dm-verity tree in another one, as containerd names it.
+pub(super) fn sidecar_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".dmverity");
+    PathBuf::from(name)
+}

@@ -1,11 +1,11 @@
 //! The files of an image, as `ls -l` would list them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::tool::names::shown;
 use crate::image::erofs::read::{Image, ReadAt};
 use crate::image::overlay;
 use crate::image::tree::{self, DeviceNumber, Extent, Inode, InodeId, Node, Tree};
@@ -124,23 +124,6 @@ fn kind(node: &Node) -> &'static str {
     }
 }
 
-/// Bytes as text. What a terminal could take for a command is escaped, as is what is no text.
-fn shown(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\\' => text.push_str("\\\\"),
-                character if character.is_control() => text.extend(character.escape_default()),
-                character => text.push(character),
-            }
-        }
-        // Writing to a String cannot fail.
-        chunk.invalid().iter().for_each(|byte| _ = write!(text, "\\x{byte:02x}"));
-    }
-    text
-}
-
 impl FileLine {
     /// As `ls -l` shows it, with blocks and attributes behind.
     pub(super) fn text(&self) -> String {
@@ -204,12 +187,6 @@ impl FileLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_name_is_a_command_to_a_terminal() {
-        assert_eq!(shown("gr\u{fc}n/\u{1b}[1m\\x41\n".as_bytes()), "gr\u{fc}n/\\u{1b}[1m\\\\x41\\n");
-        assert_eq!(shown(b"a\xff\xfeb"), "a\\xff\\xfeb");
-    }
 
     #[test]
     fn permissions_and_times_are_those_of_ls() {

@@ -1,18 +1,16 @@
 //! The dm-verity tree behind an image.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::cli::tool::subject::sidecar_of;
 use crate::image::erofs::read::ReadAt;
 use crate::image::tree::BLOCK_SIZE;
 use crate::image::verity::Superblock;
 use crate::store::sidecar;
-
-/// Ends the name of the file that tells the root hash, as containerd has it.
-const SIDECAR: &str = ".dmverity";
 
 /// What is said about a tree.
 #[derive(Debug, Serialize)]
@@ -49,12 +47,6 @@ pub(super) fn read(path: &Path, file: &impl ReadAt, image_bytes: u64, bytes: u64
         .and_then(|()| Superblock::parse(&block).ok())
         .map(|found| Tree::of(&found, image_bytes));
     (superblock.is_some() || sidecar.is_some()).then_some(Verity { superblock, sidecar })
-}
-
-fn sidecar_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(SIDECAR);
-    PathBuf::from(name)
 }
 
 impl Tree {
