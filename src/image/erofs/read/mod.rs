@@ -5,17 +5,23 @@
 //! compact and extended inodes, data in plain runs, behind the inode or in chunks, attributes with each
 //! inode or shared, with long prefixes too. The format is the kernel's `fs/erofs/erofs_fs.h`.
 //!
+//! [`Image::open_foreign`] takes whatever the kernel mounts from one file: smaller blocks, data behind the
+//! image as in a tar with its index, and compressed files, whose data it does not give.
+//!
 //! An image is foreign input. Whatever it claims, every access stays inside it, memory and work stay
 //! within [`Limits`], and what is wrong or unknown is a typed [`Error`] and never half a tree.
 //!
 //! * `source`: bytes at positions, and a window of one block over them.
 //! * `geometry`: what the superblock says about where things are.
-//! * `inode`, `data`, `xattr`, `directory`: the parts of an inode.
+//! * `device`: data behind the image.
+//! * `inode`, `data`, `compressed`, `xattr`, `directory`: the parts of an inode.
 //! * `walk`: all inodes from the root on. `limits`: how much of them is accepted.
 //! * `contents`: the data of one file.
 
+mod compressed;
 mod contents;
 mod data;
+mod device;
 mod directory;
 mod error;
 mod geometry;
@@ -25,7 +31,7 @@ mod source;
 mod walk;
 mod xattr;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -37,7 +43,7 @@ pub use source::ReadAt;
 use super::superblock::Superblock;
 use crate::image::tree::{Contents, InodeId, Node, Tree};
 use contents::FileReader;
-use geometry::Geometry;
+use geometry::{Geometry, Subset};
 
 /// An image whose metadata was read, and the bytes that its files are read from.
 pub struct Image<S> {
@@ -45,6 +51,7 @@ pub struct Image<S> {
     superblock: Superblock,
     tree: Tree,
     tails: BTreeMap<InodeId, Tail>,
+    compressed: BTreeSet<InodeId>,
 }
 
 impl<S: ReadAt> Image<S> {
@@ -53,9 +60,28 @@ impl<S: ReadAt> Image<S> {
     /// # Errors
     /// [`Error`] says what is damaged, unknown or too much, and where.
     pub fn open(source: S, limits: &Limits) -> Result<Self, Error> {
-        let (superblock, geometry) = Geometry::read(&source)?;
-        let walk::Walked { tree, tails } = walk::walk(&source, &geometry, limits)?;
-        Ok(Self { source, superblock, tree, tails })
+        Self::open_subset(source, Subset::Plain, limits)
+    }
+
+    /// Reads the metadata of an image in a file of `file_bytes` bytes that the kernel is to mount, whoever made
+    /// it. Its extents count blocks of its own size, so they are for [`Contents`] only.
+    ///
+    /// # Errors
+    /// [`Error`] says what is damaged, unknown or too much, and where.
+    pub fn open_foreign(source: S, file_bytes: u64, limits: &Limits) -> Result<Self, Error> {
+        Self::open_subset(source, Subset::Foreign { file_bytes }, limits)
+    }
+
+    fn open_subset(source: S, subset: Subset, limits: &Limits) -> Result<Self, Error> {
+        let (superblock, geometry) = Geometry::read(&source, subset)?;
+        let walk::Walked { tree, tails, compressed } = walk::walk(&source, &geometry, limits)?;
+        Ok(Self { source, superblock, tree, tails, compressed })
+    }
+
+    /// Whether the data of any file is compressed, so that it cannot be read here.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        !self.compressed.is_empty()
     }
 
     /// What the superblock says.
@@ -80,7 +106,13 @@ impl<S: ReadAt> Image<S> {
 impl<S: ReadAt> Contents for Image<S> {
     fn open(&self, inode: InodeId) -> io::Result<Box<dyn io::Read + '_>> {
         match self.tree.inodes.get(inode.0 as usize).map(|inode| &inode.node) {
-            Some(Node::Regular(data)) => Ok(Box::new(FileReader::new(&self.source, data, self.tail(inode)))),
+            Some(Node::Regular(_)) if self.compressed.contains(&inode) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, Unsupported::Compression))
+            }
+            Some(Node::Regular(data)) => {
+                let block_size = self.superblock.block_size();
+                Ok(Box::new(FileReader::new(&self.source, block_size, data, self.tail(inode))))
+            }
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file of the image")),
         }
     }
