@@ -243,7 +243,8 @@ impl History {
         }
         let claim = claim.unwrap().expect("an active snapshot's plan is ours");
         let blob = Digest::of(&[layer, 1]);
-        let existing = self.snapshotter.attach_existing(&claim, &Recipe::Native, &diff_id(layer), &blob).unwrap();
+        let existing =
+            self.snapshotter.attach_existing(&claim, &Recipe::Native, &diff_id(layer), &blob).unwrap();
         assert_eq!(existing.is_some(), known, "layer {layer}");
         if existing.is_none() {
             let staging = self.snapshotter.staging().unwrap();

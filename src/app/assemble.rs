@@ -89,6 +89,7 @@ fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
         project_quota: profile.project_quota,
+        verity: profile.verity,
         default_size: match profile.writable_layer {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),

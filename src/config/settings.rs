@@ -100,6 +100,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
             project_quota: check(&format!("{key}.project_quota"), &merged.project_quota, |text| {
                 text.parse()
             })?,
+            verity: check(&merged.verity.key, &merged.verity.value, |text| text.parse())?,
             writable_layer: check(&size.key, &size.value, |size| size.try_into())?,
             overlay_options: check_each(&options.key, &options.value, |text| text.parse())?,
         },

@@ -22,7 +22,7 @@ impl Work {
         let (blob, recipe) = (self.descriptor.digest, self.recipe.clone());
         let Measured { digest: diff_id, bytes } = content;
         let content = FromBlob { diff_id, bytes, blobs: [blob].into(), recipe };
-        let record = LayerRecord::from_blob(content, built.image_bytes, built.root);
+        let record = LayerRecord::from_blob(content, built.image_bytes, built.root).with_verity(built.verity);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
             %blob, layer = %layer.key, %diff_id, route, entries = built.entries, tar_bytes = bytes,
@@ -33,8 +33,8 @@ impl Work {
 
     /// Writes the file while the tar streams by.
     fn build_native(&self, staging: &Staging, blob: Blob) -> Result<(Built, Measured), Error> {
-        let path = staging.layer_path();
-        let pass = self.pass(blob, |tar| build::read(tar, &path));
+        let (path, hash_tree) = (staging.layer_path(), self.snapshots.hash_tree());
+        let pass = self.pass(blob, |tar| build::read(tar, &path, hash_tree));
         let (unsealed, tar) = self.checked(pass, Error::Build)?;
         Ok((unsealed.seal(&tar.digest).map_err(Error::Build)?, tar))
     }
@@ -47,6 +47,7 @@ impl Work {
         let pass = self.pass(blob, |image| adopt::store(image, &path));
         let (stored, image) = self.checked(pass, refused)?;
         self.ensure_wanted()?;
-        Ok((stored.seal().map_err(refused)?, image))
+        let hash_tree = self.snapshots.hash_tree();
+        Ok((stored.seal(hash_tree, &image.digest).map_err(refused)?, image))
     }
 }

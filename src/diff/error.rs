@@ -7,7 +7,7 @@ use super::media::Unsupported;
 use super::pass::BadContent;
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::digest::Digest;
-use crate::layer::{adopt, build};
+use crate::layer::{admission, build};
 use crate::snapshot;
 
 /// Why a layer was not unpacked. The snapshot stays as it was, ready for another try.
@@ -65,7 +65,7 @@ pub enum Error {
         /// The blob.
         blob: Digest,
         /// What is wrong.
-        source: adopt::Error,
+        source: admission::Error,
     },
     /// The blob holds another layer than the image's configuration says.
     #[error("the blob holds layer {found}, but the image's configuration lists {expected} in its place")]

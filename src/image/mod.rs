@@ -5,6 +5,7 @@
 //! * [`erofs`]: a tree and its data into an EROFS image, layout v1 (`docs/image-layout-v1.md`), and
 //!   images back into trees.
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
+//! * [`verity`]: dm-verity hash trees over images.
 //! * [`digest`]: content digests.
 
 pub mod digest;
@@ -12,3 +13,4 @@ pub mod erofs;
 pub mod overlay;
 pub mod tar;
 pub mod tree;
+pub mod verity;

@@ -140,8 +140,7 @@ mod tests {
     #[test]
     fn every_recipe_has_keys_of_its_own() {
         let (digest, build) = (Digest::of(b"abc"), MkfsBuild { version: "1.9.4".into(), options: vec![] });
-        let recipes =
-            [Recipe::Native, Recipe::Mkfs(build.clone()), Recipe::TarIndex(build), Recipe::Erofs];
+        let recipes = [Recipe::Native, Recipe::Mkfs(build.clone()), Recipe::TarIndex(build), Recipe::Erofs];
         let keys = recipes.map(|recipe| LayerKey::made(&recipe, recipe.version(), &digest));
         assert_eq!(keys[0], LayerKey::new(1, &digest));
         assert_eq!(keys[3].as_str(), "e1-ba7816bf8f01cfea414140de5dae2223");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LAYOUT_VERSION, LayerKey, Recipe, RootAttributes};
+use super::{LAYOUT_VERSION, LayerKey, Recipe, RootAttributes, Verity};
 use crate::image::digest::Digest;
 use crate::store::unique::Unique;
 
@@ -16,10 +16,13 @@ pub struct LayerRecord {
     pub key: LayerKey,
     /// Version of the image layout, or of the recipe where that is another than the project's own.
     pub layout: u32,
-    /// Size of `layer.erofs` in bytes.
+    /// Size of `layer.erofs` in bytes, with its dm-verity tree.
     pub image_bytes: u64,
     /// Attributes of `/`; None if the layer is of a tar that does not name it.
     pub root: Option<RootAttributes>,
+    /// The dm-verity tree at the end of the file; None if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Verity>,
     /// What it was made of.
     #[serde(flatten)]
     pub source: Source,
@@ -89,6 +92,7 @@ impl LayerRecord {
             layout,
             image_bytes,
             root,
+            verity: None,
             source: Source::FromBlob(content),
         }
     }
@@ -101,8 +105,15 @@ impl LayerRecord {
             layout: LAYOUT_VERSION,
             image_bytes,
             root: Some(root),
+            verity: None,
             source: Source::Written { written: unique },
         }
+    }
+
+    /// The same record with the tree that the file ends with.
+    #[must_use]
+    pub fn with_verity(self, verity: Option<Verity>) -> Self {
+        Self { verity, ..self }
     }
 
     /// What the layer was made of, if it was of a blob.
@@ -138,14 +149,18 @@ impl LayerRecord {
         self
     }
 
-    /// Whether the key is the one that source and layout give.
+    /// Whether the key is the one that source and layout give, and the size that of image and tree.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        self.key
-            == match &self.source {
-                Source::FromBlob(content) => LayerKey::made(&content.recipe, self.layout, &content.diff_id),
-                Source::Written { written } => LayerKey::written(self.layout, *written),
-            }
+        let has_its_size = |verity: &Verity| verity.geometry().file_size() == self.image_bytes;
+        self.verity.as_ref().is_none_or(has_its_size)
+            && self.key
+                == match &self.source {
+                    Source::FromBlob(content) => {
+                        LayerKey::made(&content.recipe, self.layout, &content.diff_id)
+                    }
+                    Source::Written { written } => LayerKey::written(self.layout, *written),
+                }
     }
 }
 

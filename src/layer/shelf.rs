@@ -1,15 +1,18 @@
-//! The directories that hold the layers: `ROOT/layers/KEY/layer.erofs`, with `layer.json` beside it.
+//! The directories that hold the layers: `ROOT/layers/KEY/layer.erofs`, with `layer.json` beside it, and
+//! `layer.erofs.dmverity` if the file ends with a dm-verity tree.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::{LayerKey, LayerRecord};
+use super::{LayerKey, LayerRecord, Verity};
 use crate::store::staging::Scratch;
 use crate::store::tree::DiskUsage;
 use crate::store::{Error, sidecar};
 
 /// Base name of a layer's file. Virtual machine runtimes recognise a layer by it.
 pub const IMAGE_NAME: &str = "layer.erofs";
+/// Base name of the file that tells runtimes of the layer's dm-verity tree.
+pub const VERITY_NAME: &str = "layer.erofs.dmverity";
 const RECORD_NAME: &str = "layer.json";
 
 /// A layer in the making: a private directory that is deleted on drop.
@@ -43,6 +46,9 @@ impl Staging {
             return Err(Error::io("publish", &image)(std::io::Error::other(text)));
         }
         let directory = self.scratch.path();
+        if let Some(verity) = &record.verity {
+            sidecar::write(&directory.join(VERITY_NAME), verity, sidecar::Durability::Synced)?;
+        }
         sidecar::write(&directory.join(RECORD_NAME), record, sidecar::Durability::Synced)?;
         sync_directory(directory)?;
         Ok(Sealed { scratch: self.scratch, key: record.key.clone() })
@@ -65,9 +71,9 @@ pub struct Shelf {
 /// What lies in a layer's directory.
 #[derive(Debug)]
 pub enum Found {
-    /// A file of the size that the record says.
+    /// A file of the size that the record says, and beside it what the record says of its tree.
     Whole,
-    /// No file, or another size. It cannot be used.
+    /// No file, another size, or another tree. It cannot be used.
     Broken {
         /// What is wrong, for the log.
         reason: String,
@@ -97,6 +103,12 @@ impl Shelf {
     #[must_use]
     pub fn image(&self, key: &LayerKey) -> PathBuf {
         self.directory(key).join(IMAGE_NAME)
+    }
+
+    /// The file that tells runtimes of a layer's dm-verity tree. Only layers with a tree have it.
+    #[must_use]
+    pub fn verity(&self, key: &LayerKey) -> PathBuf {
+        self.directory(key).join(VERITY_NAME)
     }
 
     /// Gives a layer its place, which must be free. [`Shelf::sync`] makes that durable.
@@ -131,12 +143,35 @@ impl Shelf {
     pub fn check(&self, record: &LayerRecord) -> Found {
         let image = self.image(&record.key);
         match fs::symlink_metadata(&image) {
-            Ok(found) if found.is_file() && found.len() == record.image_bytes => Found::Whole,
+            Ok(found) if found.is_file() && found.len() == record.image_bytes => self.check_verity(record),
             Ok(found) => {
                 Found::Broken { reason: format!("{} bytes instead of {}", found.len(), record.image_bytes) }
             }
             Err(error) => Found::Broken { reason: error.to_string() },
         }
+    }
+
+    fn check_verity(&self, record: &LayerRecord) -> Found {
+        let Some(expected) = &record.verity else { return Found::Whole };
+        match sidecar::read::<Verity>(&self.verity(&record.key)) {
+            Ok(found) if found == *expected => Found::Whole,
+            Ok(_) => Found::Broken { reason: format!("{VERITY_NAME} is of another tree") },
+            Err(error) => Found::Broken { reason: error.to_string() },
+        }
+    }
+
+    /// Writes beside a layer's file again what runtimes are told of its tree. True if it was not there, or
+    /// not as the record says.
+    ///
+    /// # Errors
+    /// If the directory cannot be written.
+    pub fn restore_verity(&self, record: &LayerRecord) -> Result<bool, Error> {
+        let Some(verity) = &record.verity else { return Ok(false) };
+        let path = self.verity(&record.key);
+        if sidecar::read::<Verity>(&path).is_ok_and(|found| found == *verity) {
+            return Ok(false);
+        }
+        sidecar::write(&path, verity, sidecar::Durability::Synced).map(|()| true)
     }
 
     /// Writes the record beside the layer's file again.

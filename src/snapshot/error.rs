@@ -45,6 +45,15 @@ pub enum Error {
         /// The directory of all snapshots.
         directory: std::path::PathBuf,
     },
+    /// The profile requires dm-verity trees, and a layer was made before one was asked for.
+    #[error(
+        "layer {layer} has no dm-verity tree, which the profile requires: remove every image that has this layer, \
+         and pull again"
+    )]
+    NoVerity {
+        /// The layer.
+        layer: LayerKey,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -232,6 +241,7 @@ impl Classify for Error {
             | Self::HasChildren { .. }
             | Self::Written { .. }
             | Self::NoQuota { .. }
+            | Self::NoVerity { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),

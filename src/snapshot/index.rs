@@ -29,6 +29,8 @@ pub(super) enum Change {
 pub(super) struct Chain {
     /// Newest first.
     pub(super) layers: Vec<LayerKey>,
+    /// Those with a dm-verity tree.
+    pub(super) verity: BTreeSet<LayerKey>,
     /// Attributes of `/` as the newest layer that names it says.
     pub(super) root: RootAttributes,
 }
@@ -159,6 +161,9 @@ impl Index {
                 .layer(key)
                 .ok_or_else(|| Error::LayerMissing { name: name.clone(), layer: key.clone() })?;
             chain.layers.push(key.clone());
+            if layer.verity.is_some() {
+                chain.verity.insert(key.clone());
+            }
             root = root.or(layer.root.as_ref());
             let Some(next) = &record.parent else { break };
             // More links than snapshots are a circle, which only a damaged database can hold.

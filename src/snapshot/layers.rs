@@ -12,7 +12,7 @@ use crate::expose::mount::Mount;
 use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
-use crate::layer::{BlobLayer, FromBlob, LayerKey, LayerRecord, Recipe, Source, Staging};
+use crate::layer::{BlobLayer, FromBlob, HashTree, LayerKey, LayerRecord, Recipe, Source, Staging};
 
 /// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
 /// same snapshot.
@@ -97,6 +97,12 @@ impl Snapshotter {
         self.inner.ledger.read(|index| index.by_id(claim.snapshot)?.announced_diff_id())
     }
 
+    /// Whether a layer that is made gets a dm-verity tree.
+    #[must_use]
+    pub fn hash_tree(&self) -> HashTree {
+        self.inner.settings.hash_tree()
+    }
+
     /// A directory to build a layer in.
     ///
     /// # Errors
@@ -148,12 +154,7 @@ impl Snapshotter {
     }
 
     /// Attaches the layer with this key, if it is whole, and notes further blobs that give it.
-    fn share(
-        &self,
-        claim: &Claim,
-        key: &LayerKey,
-        wanted: &FromBlob,
-    ) -> Result<Option<BlobLayer>, Error> {
+    fn share(&self, claim: &Claim, key: &LayerKey, wanted: &FromBlob) -> Result<Option<BlobLayer>, Error> {
         let ledger = &self.inner.ledger;
         let mut shared = None;
         ledger.change(|index| {

@@ -15,6 +15,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::{Content, Directories, WRITABLE_NAMES};
 use super::host;
@@ -108,6 +109,7 @@ pub(super) fn recover(root: &Path, database: Box<dyn Medium>) -> Result<Recovere
     let trash = Trash::start(staging.clone(), mounting::detach)?;
     let ledger = Ledger::new(index, store, directories, shelf, mounts, trash);
     report_missing(&ledger, &staging, &mut report);
+    restore_verity(&ledger);
     drop_unusable_layers(&ledger, &mut report)?;
     sweep(&ledger, &staging, &mut report)?;
     report.mounts = host::adopt(&ledger)?;
@@ -256,6 +258,22 @@ fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
     let made = ledger.directories.build(record, &content, staging);
     let placed = made.and_then(|made| Ok(made.publish(&ledger.directories.of(record.id))?));
     placed.inspect_err(|error| tracing::warn!(%error, "a snapshot directory cannot be made again")).is_ok()
+}
+
+/// Writes again what runtimes are told of dm-verity trees where it is not as the records say. Plans name it.
+fn restore_verity(ledger: &Ledger) {
+    let with_tree = |record: &&Arc<LayerRecord>| record.verity.is_some();
+    let layers: Vec<_> = ledger.read(|index| index.layers().filter(with_tree).cloned().collect());
+    for record in layers {
+        match ledger.shelf.restore_verity(&record) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(layer = %record.key, "the parameters of a dm-verity tree were written again")
+            }
+            // The check of the layer that follows finds the same, and says what becomes of it.
+            Err(error) => tracing::warn!(%error, layer = %record.key, "no parameters of a dm-verity tree"),
+        }
+    }
 }
 
 /// Removes the records of layers that no snapshot names or whose file is damaged. The latter come

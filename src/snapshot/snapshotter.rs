@@ -73,7 +73,11 @@ impl Snapshotter {
         };
         let recovered = recovery::recover(settings.root.as_path(), database)?;
         let ledger = Arc::new(recovered.ledger);
-        let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
+        let workshop = Workshop {
+            ledger: Arc::clone(&ledger),
+            staging: recovered.staging.clone(),
+            hash_tree: settings.hash_tree(),
+        };
         let sealing = Sealing::start(workshop)?;
         ledger
             .read(|index| index.unsealed().collect::<Vec<_>>())

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nexuserofs::diff::Differ;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::cache::LayerCache;
-use nexuserofs::layer::{LayerRecord, Recipe, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Recipe, build};
 
 use crate::store::Fault;
 use crate::{Bench, gzip, tar};
@@ -15,7 +15,7 @@ use crate::{Bench, gzip, tar};
 /// Puts the layer of `tar` into the cache under the diffID `name`, and returns its file.
 fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
     let slot = cache.slot().unwrap();
-    let built = build::read(&mut &*tar, slot.path()).unwrap().seal(&name).unwrap();
+    let built = build::read(&mut &*tar, slot.path(), HashTree::Without).unwrap().seal(&name).unwrap();
     let record = LayerRecord::from_tar(name, tar.len() as u64, built.image_bytes, built.root, name);
     slot.publish(name, &record).unwrap().path().to_owned()
 }

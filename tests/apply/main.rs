@@ -41,10 +41,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with_profile(Profile::default()).await
+    }
+
+    async fn with_profile(profile: Profile) -> Self {
         let root = TempDir::new().unwrap();
         let store = Store::start(root.path()).await;
         let data = root.path().join("data");
-        let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
+        let profiles = BTreeMap::from([(PROFILE.to_owned(), profile)]);
         let settings = SnapshotSettings { root: data.to_str().unwrap().parse().unwrap(), profiles };
         let (snapshots, _) = Snapshotter::open(settings).unwrap();
         let content = ContentStore::new(&store.address).unwrap();

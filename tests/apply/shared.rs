@@ -33,7 +33,10 @@ async fn requests_in_flight_for_one_blob_read_it_once() {
     bench.settled().await;
     assert_eq!(bench.layers().len(), 1);
     assert_eq!(bench.store.reads(), 1);
-    assert_eq!(bench.snapshots.layer_of_blob(&Digest::of(&blob), &Recipe::Native).unwrap().content.diff_id, Digest::of(&tar));
+    assert_eq!(
+        bench.snapshots.layer_of_blob(&Digest::of(&blob), &Recipe::Native).unwrap().content.diff_id,
+        Digest::of(&tar)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use std::path::Path;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
+use nexuserofs::image::verity::Leaves;
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
@@ -27,6 +28,22 @@ fn images_are_those_of_layout_v1() {
     ];
     for (name, sample, digest) in corpus {
         assert_eq!(Digest::of(&sample.image()).hex(), digest, "{name}");
+    }
+}
+
+#[test]
+fn root_hashes_are_those_of_layout_v1() {
+    let corpus = [
+        ("empty", Sample::new().image(), "?"),
+        ("tiny", tiny().image(), "?"),
+        ("everything", everything().image(), "?"),
+        ("large", large().image(), "?"),
+        ("labelled", labelled().image(), "?"),
+        ("archive", image(&archive(&representative())), "?"),
+    ];
+    for (name, image, root) in corpus {
+        let tree = Leaves::of(&mut image.as_slice()).unwrap().into_tree(image.len() as u64 / 4096).unwrap();
+        assert_eq!(tree.root().hex(), root, "{name}");
     }
 }
 

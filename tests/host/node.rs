@@ -9,7 +9,7 @@ use std::thread;
 use nexuserofs::config::{Flavour, ProjectQuota};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, build};
 use nexuserofs::snapshot::{Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
@@ -128,7 +128,10 @@ pub(crate) fn commit(
     let claim = snapshotter.claim(&mounts).unwrap().unwrap();
     let staging = snapshotter.staging().unwrap();
     let diff_id = Digest::of(&tar);
-    let built = build::read(&mut tar.as_slice(), &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
+    let built = build::read(&mut tar.as_slice(), &staging.layer_path(), HashTree::Without)
+        .unwrap()
+        .seal(&diff_id)
+        .unwrap();
     let record =
         LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
     snapshotter.attach_built(&claim, staging, record).unwrap();

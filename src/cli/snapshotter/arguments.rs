@@ -77,6 +77,7 @@ impl Arguments {
             set_immutable: self.set_immutable.map(Sourced::flag),
             mkfs_options: self.mkfs_options.map(each_from_flag),
             overlay_options: self.overlay_options.map(each_from_flag),
+            verity: None,
             layer_content_caches: None,
             trust_layer_content_caches: None,
             profiles: Default::default(),

@@ -10,7 +10,7 @@ use crate::diff::offline::{self, Converted};
 use crate::image::digest::Digest;
 use crate::layer::cache::{Entry, LayerCache, transfer};
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, Shelf, open};
+use crate::layer::{HashTree, LayerKey, Shelf, open};
 use crate::store;
 
 /// Builds the layers of `sources` into the cache in `directory`.
@@ -53,7 +53,7 @@ fn build(
 ) -> Result<(), Error> {
     let mut blob = File::open(path).map_err(|source| Error::Source { path: path.to_owned(), source })?;
     let slot = cache.slot()?;
-    let converted = offline::convert(&mut blob, slot.path())
+    let converted = offline::convert(&mut blob, slot.path(), HashTree::Without)
         .map_err(|source| Error::Layer { path: path.to_owned(), source })?;
     agree(&converted)?;
     let Converted { diff_id, record, .. } = converted;

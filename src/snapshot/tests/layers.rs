@@ -127,7 +127,11 @@ fn a_layer_is_stored_once_for_all_snapshots_and_profiles() {
     assert_eq!(host.on_disk().1.len(), 1);
 
     s.remove(DIR, "a").unwrap();
-    assert_eq!(s.layer_of_diff(&layer.diff_id, &Recipe::Native), Some(shared.clone()), "the other profile has it");
+    assert_eq!(
+        s.layer_of_diff(&layer.diff_id, &Recipe::Native),
+        Some(shared.clone()),
+        "the other profile has it"
+    );
     host.assert_consistent();
     let host = host.restart();
     assert_eq!(host.snapshotter.layer_of_blob(&other_blob, &Recipe::Native), Some(shared));
@@ -143,7 +147,8 @@ fn a_layer_that_is_not_there_has_to_be_built() {
     let host = Host::new();
     let mounts = host.extraction(DIR, "k", "x");
     let layer = Layer::new("a");
-    let result = host.snapshotter.attach_existing(&host.claim(&mounts), &Recipe::Native, &layer.diff_id, &layer.blob);
+    let result =
+        host.snapshotter.attach_existing(&host.claim(&mounts), &Recipe::Native, &layer.diff_id, &layer.blob);
     assert_eq!(result.unwrap(), None);
 }
 
@@ -218,7 +223,10 @@ fn a_colliding_key_is_not_taken_for_the_same_layer() {
     let claim = host.claim(&mounts);
     assert_eq!(host.snapshotter.layer_of_diff(&twin.diff_id, &Recipe::Native), None);
     assert_eq!(kind(host.build(&claim, &twin)), Failure::DataLoss);
-    assert_eq!(kind(host.snapshotter.attach_existing(&claim, &Recipe::Native, &twin.diff_id, &twin.blob)), Failure::DataLoss);
+    assert_eq!(
+        kind(host.snapshotter.attach_existing(&claim, &Recipe::Native, &twin.diff_id, &twin.blob)),
+        Failure::DataLoss
+    );
     assert_eq!(fs::read(host.path(&format!("layers/{}/layer.erofs", layer.key()))).unwrap(), layer.image);
     host.assert_consistent();
 }
@@ -246,7 +254,12 @@ fn a_layer_whose_file_is_damaged_or_gone_counts_as_none() {
     let layer = Layer::new("a");
     host.commit_layer(DIR, "a", None, &layer);
     let image = host.path(&format!("layers/{}/layer.erofs", layer.key()));
-    let found = || (s.layer_of_blob(&layer.blob, &Recipe::Native).is_some(), s.layer_of_diff(&layer.diff_id, &Recipe::Native).is_some());
+    let found = || {
+        (
+            s.layer_of_blob(&layer.blob, &Recipe::Native).is_some(),
+            s.layer_of_diff(&layer.diff_id, &Recipe::Native).is_some(),
+        )
+    };
     assert_eq!(found(), (true, true));
     fs::write(&image, "short").unwrap();
     assert_eq!(found(), (false, false));

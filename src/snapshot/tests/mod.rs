@@ -8,5 +8,6 @@ mod plan;
 mod recovery;
 mod rules;
 mod sealing;
+mod verity;
 mod vouched;
 mod written;

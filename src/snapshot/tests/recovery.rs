@@ -181,7 +181,10 @@ fn a_corrupt_database_is_set_aside_and_rebuilt_with_every_record() {
     let s = &host.snapshotter;
     assert_eq!(["active", "view", "extracted"].map(|key| s.mounts(DIR, key).unwrap()).to_vec(), plans);
     assert!(written.exists());
-    assert_eq!(s.layer_of_blob(&Layer::new("a").blob, &Recipe::Native), Layer::new("a").record().blob_layer());
+    assert_eq!(
+        s.layer_of_blob(&Layer::new("a").blob, &Recipe::Native),
+        Layer::new("a").record().blob_layer()
+    );
     s.commit(DIR, "c", "extracted", Some("b"), extraction_labels("c")).unwrap();
     host.assert_consistent();
     let host = host.restart();

@@ -69,9 +69,7 @@ impl Mapping {
         let extent = self.extents.get(next.checked_sub(1)?)?;
         let index = block - extent.file_block;
         let inside = index < u64::from(extent.blocks);
-        inside.then(|| {
-            (u64::from(extent.image_block) + index) * self.block_size + position % self.block_size
-        })
+        inside.then(|| (u64::from(extent.image_block) + index) * self.block_size + position % self.block_size)
     }
 }
 
@@ -95,11 +93,7 @@ fn contiguous(
 }
 
 /// The tail of a file with [`DataLayout::Inline`]. Like the kernel, it takes one only within a block.
-fn tail<S: ReadAt>(
-    window: &Window<'_, S>,
-    record: &Record,
-    block_size: u64,
-) -> Result<Option<Tail>, Error> {
+fn tail<S: ReadAt>(window: &Window<'_, S>, record: &Record, block_size: u64) -> Result<Option<Tail>, Error> {
     let (length, image_offset) = (record.size % block_size, record.behind_xattrs());
     match length {
         0 if record.size == 0 => Ok(None),
