@@ -9,7 +9,7 @@ struct Pending {
     consequence: &'static str,
 }
 
-const PENDING: [Pending; 3] = [
+const PENDING: [Pending; 2] = [
     Pending {
         setting: "enable_fsverity",
         is_set: |layers| layers.fsverity,
@@ -19,11 +19,6 @@ const PENDING: [Pending; 3] = [
         setting: "set_immutable",
         is_set: |layers| layers.immutable,
         consequence: "finished layers do not get the immutable attribute",
-    },
-    Pending {
-        setting: "mkfs_options",
-        is_set: |layers| !layers.mkfs_options.is_empty(),
-        consequence: "layers are built by the native builder, without these options",
     },
 ];
 

@@ -8,6 +8,7 @@
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
 //! * `hashing`: the thread that hashes what is written. * [`verity`]: the tree that becomes of it.
+//! * [`mkfs`]: the file of a layer that mkfs.erofs makes.
 //! * [`open`](mod@open): that file read back.
 //! * [`key`]: the name of a layer on this host.
 //! * [`recipe`]: how the content of a blob becomes a layer's file.
@@ -22,6 +23,7 @@ pub mod cache;
 mod hashing;
 pub mod image_file;
 pub mod key;
+pub mod mkfs;
 pub mod open;
 pub mod recipe;
 pub mod record;

@@ -5,11 +5,17 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../tar_semantics/archive.rs"]
+#[allow(dead_code)]
+mod archive;
 mod cached;
 mod cancelled;
+mod mkfs;
 mod native;
 mod refused;
 mod shared;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod store;
 
 use std::collections::BTreeMap;
