@@ -43,7 +43,8 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();
     let hits =
         settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
-    let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches).with_tar_recipe(tar_recipe);
+    let differ =
+        Differ::new(snapshotter.clone(), content, passes()).with_caches(caches).with_tar_recipe(tar_recipe);
     let probe = probe(snapshotter.clone());
     let background = background(snapshotter.clone());
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))

@@ -42,7 +42,9 @@ pub enum InvalidMkfsOption {
     #[error("an empty option means nothing to mkfs.erofs; remove it")]
     Empty,
     /// It would be taken for a file.
-    #[error("{0:?} is no option of mkfs.erofs, as it begins with no dash; write options and their values in one: -zlz4")]
+    #[error(
+        "{0:?} is no option of mkfs.erofs, as it begins with no dash; write options and their values in one: -zlz4"
+    )]
     NoDash(String),
     /// The daemon decides that.
     #[error("the option {0:?} of mkfs.erofs is the daemon's own; remove it")]

@@ -86,7 +86,8 @@ impl Merged {
             flag.or(file).unwrap_or_else(|| Sourced::default(default))
         };
         let mkfs_options = flags.mkfs_options.or(file.mkfs_options).unwrap_or_default();
-        let default = if mkfs_options.is_empty() { defaults::BUILDER } else { defaults::BUILDER_WITH_OPTIONS };
+        let default =
+            if mkfs_options.is_empty() { defaults::BUILDER } else { defaults::BUILDER_WITH_OPTIONS };
         Self {
             builder: text(flags.builder, file.builder, default),
             root: text(flags.root, file.root, defaults::ROOT),

@@ -165,7 +165,8 @@ async fn smaller_blocks_are_made_and_larger_ones_refused() {
 async fn what_mkfs_says_is_the_reason() {
     let Some(program) = program("what_mkfs_says_is_the_reason") else { return };
     let blob = gzip(&archive(&entries()));
-    for recipe in [program.recipe(&options(&["-znonsense"])), program.index_recipe(&options(&["-znonsense"]))] {
+    for recipe in [program.recipe(&options(&["-znonsense"])), program.index_recipe(&options(&["-znonsense"]))]
+    {
         let bench = bench(recipe, VerityMode::Off).await;
         bench.store.put(&blob, Fault::None);
         let error = bench.apply(&blob, &bench.extraction("layer", None)).await.unwrap_err();

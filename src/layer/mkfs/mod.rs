@@ -57,12 +57,7 @@ pub struct Unsealed {
 /// # Errors
 /// [`Error::Tar`] where our reader refuses the tar, [`Error::Program`] where mkfs.erofs does, [`Error::Io`] if
 /// a file operation fails.
-pub fn read(
-    tar: &mut impl BufRead,
-    path: &Path,
-    recipe: &Recipe,
-    stop: Stop<'_>,
-) -> Result<Unsealed, Error> {
+pub fn read(tar: &mut impl BufRead, path: &Path, recipe: &Recipe, stop: Stop<'_>) -> Result<Unsealed, Error> {
     let (mode, build) = match recipe {
         Recipe::TarIndex(build) => (Mode::Index, build),
         Recipe::Mkfs(build) => (Mode::Whole, build),
