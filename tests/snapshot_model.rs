@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nexuserofs::error::{Classify, Kind as Failure};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{LayerRecord, Recipe};
+use nexuserofs::layer::{LayerRecord, Protection, Recipe};
 use nexuserofs::snapshot::model::EXTRACTION_LABEL;
 use nexuserofs::snapshot::{
     Error, Kind, LabelChange, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter,
@@ -167,7 +167,12 @@ struct History {
 
 fn open(root: &Path) -> (Snapshotter, RecoveryReport) {
     let profiles = PROFILES.map(|name| (name.to_owned(), Profile::default())).into();
-    Snapshotter::open(SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }).unwrap()
+    Snapshotter::open(SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    })
+    .unwrap()
 }
 
 fn diff_id(layer: u8) -> Digest {

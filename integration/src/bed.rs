@@ -86,7 +86,7 @@ pub fn run(
                 programs: programs.as_deref(),
                 cache: cache.root(),
                 project: project(),
-                scratch: &scratch.0,
+                scratch: scratch.path(),
                 extras: &extras,
             };
             stage::enter(&host, &visible)
@@ -126,7 +126,7 @@ pub fn project() -> &'static Path {
 }
 
 /// Builds our programs and returns the directory in which cargo put them.
-fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
+pub(crate) fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build =
         Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
@@ -149,17 +149,23 @@ fn target_directory() -> Result<PathBuf> {
 }
 
 /// An empty directory on the machine's disk, removed when this value is dropped.
-struct Scratch(PathBuf);
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
 
 /// What names of scratch directories begin with; the id of the process that uses it follows.
 const SCRATCH: &str = "scratch-";
 
 impl Scratch {
-    fn create(cache: &Cache) -> Result<Self> {
+    pub(crate) fn create(cache: &Cache) -> Result<Self> {
         remove_abandoned(cache)?;
         let dir = cache.root().join(format!("{SCRATCH}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
         Ok(Self(dir))
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

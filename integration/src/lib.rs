@@ -8,6 +8,8 @@
 //! * [`stage`]: a program runs itself again inside that root, as the first process of mount and process
 //!   namespaces of its own. Whatever it starts or mounts there ends with it.
 //!
+//! What needs another kernel runs in a virtual machine with the same parts in it: [`guest`].
+//!
 //! [`bed`] goes that whole way, and [`harness`] is main of the test programs. Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
 //! [`leaks`] finds what was left behind.
 
@@ -20,6 +22,7 @@ pub mod digest;
 mod documents;
 pub mod environment;
 pub mod gotest;
+pub mod guest;
 pub mod harness;
 pub mod host;
 pub mod images;

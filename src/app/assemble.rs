@@ -5,14 +5,16 @@ use std::thread::available_parallelism;
 use tonic::service::Routes;
 
 use super::background::Background;
+use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
 use crate::config::{Builder, Flavour, LayerSettings, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
-use crate::layer::Recipe;
 use crate::layer::cache::LayerCache;
 use crate::layer::mkfs::Program;
+use crate::layer::{Protection, Recipe};
 use crate::service;
 use crate::service::cache_hits::CacheHits;
 use crate::snapshot::{SnapshotSettings, Snapshotter};
@@ -46,7 +48,7 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let differ =
         Differ::new(snapshotter.clone(), content, passes()).with_caches(caches).with_tar_recipe(tar_recipe);
     let probe = probe(snapshotter.clone());
-    let background = background(snapshotter.clone());
+    let background = background(snapshotter.clone(), damage::watch(&snapshotter));
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe, background })
@@ -86,8 +88,11 @@ fn probe(snapshotter: Snapshotter) -> Probe {
     Probe::new(move || drop(snapshotter.list(NOBODYS)))
 }
 
-fn background(snapshotter: Snapshotter) -> Background {
-    Background::new(move || snapshotter.stop_sealing())
+fn background(snapshotter: Snapshotter, watch: Option<Watch>) -> Background {
+    Background::new(move || {
+        snapshotter.stop_sealing();
+        drop(watch);
+    })
 }
 
 fn passes() -> usize {
@@ -97,7 +102,9 @@ fn passes() -> usize {
 fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
     let profiles =
         settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
-    SnapshotSettings { root: settings.root.clone(), profiles: profiles.collect() }
+    let LayerSettings { fsverity, immutable, .. } = settings.layers;
+    let protection = Protection { fsverity, immutable };
+    SnapshotSettings { root: settings.root.clone(), protection, profiles: profiles.collect() }
 }
 
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {

@@ -6,11 +6,11 @@
 
 mod assemble;
 mod background;
+mod damage;
 mod directory;
 mod error;
 mod holder;
 mod lock;
-mod pending;
 mod serve;
 mod service_manager;
 mod signals;
@@ -41,7 +41,6 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
         profiles = %profile_names(&settings),
         "starting"
     );
-    pending::report(&settings);
     let assembled = assemble::assemble(&settings)?;
     serve::serve(socket, assembled, signals, serve::DRAIN).await
 }

@@ -41,9 +41,9 @@ pub struct ContainerdSettings {
 /// start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// Whether layers are to be sealed with fs-verity (accepted, no effect yet).
+    /// Whether layers are sealed with fs-verity.
     pub fsverity: bool,
-    /// Whether finished layers are to get the immutable attribute (accepted, no effect yet).
+    /// Whether finished layers get the immutable attribute.
     pub immutable: bool,
     /// What makes layers of tars.
     pub builder: Builder,

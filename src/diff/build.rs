@@ -33,8 +33,8 @@ impl Work {
 
     /// Writes the file while the tar streams by.
     fn build_native(&self, staging: &Staging, blob: Blob) -> Result<(Built, Measured), Error> {
-        let (path, hash_tree) = (staging.layer_path(), self.snapshots.hash_tree());
-        let pass = self.pass(blob, |tar| build::read(tar, &path, hash_tree));
+        let path = staging.layer_path();
+        let pass = self.pass(blob, |tar| build::read(tar, &path, self.snapshots.hash_tree()));
         let (unsealed, tar) = self.checked(pass, Error::Build)?;
         Ok((unsealed.seal(&tar.digest).map_err(Error::Build)?, tar))
     }

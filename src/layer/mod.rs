@@ -10,6 +10,7 @@
 //! * `hashing`: the thread that hashes what is written. * [`verity`]: the tree that becomes of it.
 //! * [`mkfs`]: the file of a layer that mkfs.erofs makes.
 //! * [`open`](mod@open): that file read back.
+//! * [`protection`]: what keeps that file from being changed.
 //! * [`key`]: the name of a layer on this host.
 //! * [`recipe`]: how the content of a blob becomes a layer's file.
 //! * [`record`]: what is known about a layer, also written beside its file.
@@ -25,6 +26,7 @@ pub mod image_file;
 pub mod key;
 pub mod mkfs;
 pub mod open;
+pub mod protection;
 pub mod recipe;
 pub mod record;
 pub mod root;
@@ -34,6 +36,7 @@ pub mod verity;
 pub mod written;
 
 pub use key::{LAYOUT_VERSION, LayerKey};
+pub use protection::Protection;
 pub use recipe::{Content, MkfsBuild, Recipe};
 pub use record::{BlobLayer, FromBlob, LayerRecord, Source};
 pub use root::RootAttributes;

@@ -23,6 +23,9 @@ pub struct LayerRecord {
     /// The dm-verity tree at the end of the file; None if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verity: Option<Verity>,
+    /// The digest by which fs-verity knows the file; None if the file is not sealed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fsverity: Option<Digest>,
     /// What it was made of.
     #[serde(flatten)]
     pub source: Source,
@@ -93,6 +96,7 @@ impl LayerRecord {
             image_bytes,
             root,
             verity: None,
+            fsverity: None,
             source: Source::FromBlob(content),
         }
     }
@@ -106,6 +110,7 @@ impl LayerRecord {
             image_bytes,
             root: Some(root),
             verity: None,
+            fsverity: None,
             source: Source::Written { written: unique },
         }
     }

@@ -43,7 +43,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
     /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`],
-    /// [`Error::NoVerity`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
+    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
     pub fn prepare(
         &self,
         profile: &str,
@@ -104,6 +104,7 @@ impl Snapshotter {
         };
         let (state, content) = self.beginning(purpose, profile, &chain)?;
         let record = Arc::new(Record::new(naming, state, SystemTime::now()));
+        self.check_seals(&record)?;
         let mounts = self.plan(&record)?;
         // The directory comes first: a crash before the record leaves one that nothing names, which
         // the next start sweeps.

@@ -22,8 +22,10 @@ use super::host;
 use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
+use super::settings::SnapshotSettings;
 use super::{Error, Kind};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
+use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
@@ -98,16 +100,21 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
-/// Opens what lies below `root`.
-pub(super) fn recover(root: &Path, database: Box<dyn Medium>) -> Result<Recovered, Error> {
+/// Opens what lies below the root of these settings.
+pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) -> Result<Recovered, Error> {
+    let root = settings.root.as_path();
+    let protection = settings.protection;
     let directories = Directories::new(make_directory(&root.join("snapshots"))?);
-    let shelf = Shelf::new(make_directory(&root.join("layers"))?);
+    let shelf = Shelf::new(make_directory(&root.join("layers"))?).with_protection(protection);
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
+    if protection.fsverity && !has_fsverity(staging.path())? {
+        return Err(Error::NoFsverity { root: root.to_owned() });
+    }
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
-    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash);
+    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash).with_strict(settings.strict());
     report_missing(&ledger, &staging, &mut report);
     restore_verity(&ledger);
     drop_unusable_layers(&ledger, &mut report)?;

@@ -1,15 +1,17 @@
 //! What an operator may choose about snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath, VerityMode};
-use crate::layer::HashTree;
+use crate::layer::{HashTree, Protection};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSettings {
     /// Directory that holds everything, made if it does not exist.
     pub root: RootPath,
+    /// What keeps layer files from being changed.
+    pub protection: Protection,
     /// Profiles by the name that a request calls the snapshotter by.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -22,6 +24,12 @@ impl SnapshotSettings {
             true => HashTree::Without,
             false => HashTree::With,
         }
+    }
+
+    /// The profiles whose layers are mounted checked or not at all.
+    pub(super) fn strict(&self) -> BTreeSet<String> {
+        let strict = self.profiles.iter().filter(|(_, profile)| profile.verity == VerityMode::Require);
+        strict.map(|(name, _)| name.clone()).collect()
     }
 }
 

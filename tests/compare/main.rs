@@ -26,7 +26,7 @@ use nexuserofs::diff::compare::Error;
 use nexuserofs::diff::{CompareRequest, ContentStore, Descriptor, Differ};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{HashTree, LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
 use store::{Blob, Store};
 use tempfile::TempDir;
@@ -56,7 +56,11 @@ impl Bench {
         store.state.lock().unwrap().leases.insert(LEASE.to_owned(), store::Lease::default());
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let data = root.path().join("data");
-        let settings = SnapshotSettings { root: data.to_str().unwrap().parse().unwrap(), profiles };
+        let settings = SnapshotSettings {
+            root: data.to_str().unwrap().parse().unwrap(),
+            protection: Protection::default(),
+            profiles,
+        };
         let (snapshots, _) = Snapshotter::open(settings).unwrap();
         let differ = Differ::new(snapshots.clone(), ContentStore::new(&store.address).unwrap(), 2);
         Self { _root: root, snapshots, differ, store }

@@ -14,7 +14,8 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-pub use merge::{Error, Layer, Merged, merge};
+pub use merge::{Error, Flat, Layer, Merged, flatten, merge};
+pub use stack::Place;
 
 use crate::image::tar::XATTR_OPAQUE;
 use crate::image::tree::{DeviceNumber, Inode, Metadata, Node};

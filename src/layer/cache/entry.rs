@@ -65,7 +65,9 @@ pub enum Invalid {
 }
 
 impl Entry {
-    pub(super) const fn new(path: PathBuf, diff_id: Digest) -> Self {
+    /// The file `path`, which is to be the layer with this diffID.
+    #[must_use]
+    pub const fn new(path: PathBuf, diff_id: Digest) -> Self {
         Self { path, diff_id }
     }
 

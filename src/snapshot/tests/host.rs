@@ -10,7 +10,7 @@ use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::image::verity::{self, Leaves};
-use crate::layer::{BlobLayer, LayerRecord, RootAttributes, Verity};
+use crate::layer::{BlobLayer, LayerRecord, Protection, RootAttributes, Verity};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
@@ -134,7 +134,11 @@ pub(super) fn settings(root: &Path) -> SnapshotSettings {
         ..Profile::default()
     };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
-    SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
+    SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    }
 }
 
 pub(super) fn extraction_labels(name: &str) -> Labels {

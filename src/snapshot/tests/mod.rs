@@ -5,6 +5,7 @@ mod host;
 mod layers;
 mod overlaid;
 mod plan;
+mod protection;
 mod recovery;
 mod rules;
 mod sealing;

@@ -16,7 +16,7 @@
 //! * `device`: data behind the image.
 //! * `inode`, `data`, `compressed`, `xattr`, `directory`: the parts of an inode.
 //! * `walk`: all inodes from the root on. `limits`: how much of them is accepted.
-//! * `contents`: the data of one file.
+//! * `contents`: the data of one file. * `place`: where an inode is.
 
 mod compressed;
 mod contents;
@@ -27,6 +27,7 @@ mod error;
 mod geometry;
 mod inode;
 mod limits;
+mod place;
 mod source;
 mod walk;
 mod xattr;
@@ -38,6 +39,7 @@ use std::io;
 pub use data::Tail;
 pub use error::{Damage, Error, Unsupported};
 pub use limits::Limits;
+pub use place::InodePlace;
 pub use source::ReadAt;
 
 use super::superblock::Superblock;
@@ -74,7 +76,7 @@ impl<S: ReadAt> Image<S> {
 
     fn open_subset(source: S, subset: Subset, limits: &Limits) -> Result<Self, Error> {
         let (superblock, geometry) = Geometry::read(&source, subset)?;
-        let walk::Walked { tree, tails, compressed } = walk::walk(&source, &geometry, limits)?;
+        let walk::Walked { tree, tails, compressed, .. } = walk::walk(&source, &geometry, limits, None)?;
         Ok(Self { source, superblock, tree, tails, compressed })
     }
 
@@ -82,6 +84,17 @@ impl<S: ReadAt> Image<S> {
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         !self.compressed.is_empty()
+    }
+
+    /// Reads the metadata as [`Image::open`] does, and tells for each inode of the tree where it is.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn survey(source: S, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
+        let (superblock, geometry) = Geometry::read(&source, Subset::Plain)?;
+        let walked = walk::walk(&source, &geometry, limits, Some(Vec::new()))?;
+        let walk::Walked { tree, tails, compressed, places } = walked;
+        Ok((Self { source, superblock, tree, tails, compressed }, places.unwrap_or_default()))
     }
 
     /// What the superblock says.
@@ -94,6 +107,12 @@ impl<S: ReadAt> Image<S> {
     #[must_use]
     pub const fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// Whether the end of any file is stored behind its inode instead of in a block. Layout v1 has none.
+    #[must_use]
+    pub fn has_tails(&self) -> bool {
+        !self.tails.is_empty()
     }
 
     /// The end of a file that is stored behind its inode instead of in a block. Layout v1 has none.

@@ -9,6 +9,7 @@ use super::error::{Damage, Error, Unsupported};
 use super::geometry::Geometry;
 use super::inode::{FileType, Record};
 use super::limits::{Budget, ENTRY_COST, Limits};
+use super::place::InodePlace;
 use super::source::{ReadAt, Window};
 use super::xattr;
 use crate::image::tree::{Directory, FileData, Inode, InodeId, Metadata, Node, Tree};
@@ -23,10 +24,17 @@ pub(super) struct Walked {
     pub(super) tails: BTreeMap<InodeId, Tail>,
     /// Regular files whose data is compressed.
     pub(super) compressed: BTreeSet<InodeId>,
+    /// By inode, where it is, if that was asked for.
+    pub(super) places: Option<Vec<InodePlace>>,
 }
 
-/// Reads everything that the root leads to.
-pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) -> Result<Walked, Error> {
+/// Reads everything that the root leads to. `places` gets where each inode is.
+pub(super) fn walk<S: ReadAt>(
+    source: &S,
+    geometry: &Geometry,
+    limits: &Limits,
+    places: Option<Vec<InodePlace>>,
+) -> Result<Walked, Error> {
     let window = || Window::new(source, geometry.end());
     let mut walk = Walk {
         geometry,
@@ -39,6 +47,7 @@ pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) 
         tails: BTreeMap::new(),
         compressed: BTreeSet::new(),
         names: Vec::new(),
+        places,
         unread: VecDeque::new(),
     };
     walk.add(geometry.root_nid, geometry.root_nid)?;
@@ -53,7 +62,8 @@ pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) 
     if let Some(nid) = geometry.packed_nid {
         walk.check_packed(nid)?;
     }
-    Ok(Walked { tree: Tree { inodes: walk.tree }, tails: walk.tails, compressed: walk.compressed })
+    let Walk { tree, tails, compressed, places, .. } = walk;
+    Ok(Walked { tree: Tree { inodes: tree }, tails, compressed, places })
 }
 
 struct Walk<'s, S> {
@@ -71,6 +81,7 @@ struct Walk<'s, S> {
     compressed: BTreeSet<InodeId>,
     /// What is known of the names of each inode.
     names: Vec<Names>,
+    places: Option<Vec<InodePlace>>,
     unread: VecDeque<Unread>,
 }
 
@@ -180,6 +191,9 @@ impl<S: ReadAt> Walk<'_, S> {
         let record = Record::read(&mut self.inodes, self.geometry, nid)?;
         let xattrs =
             xattr::read(&mut self.inodes, &mut self.shared, self.geometry, &record, &mut self.budget)?;
+        if let Some(places) = &mut self.places {
+            places.push(InodePlace::of(&mut self.inodes, self.geometry, &record, &mut self.budget)?);
+        }
         let Record { mode, uid, gid, mtime, .. } = record;
         let node = self.node(id, (nid, parent), &record)?;
         self.tree.push(Inode { metadata: Metadata { mode, uid, gid, mtime, xattrs }, node });
