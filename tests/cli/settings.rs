@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use nexuserofs::layer::protection::has_fsverity;
+
 use super::daemon::{Place, exists, logged, output, refusal, refusal_with};
 
 /// Exit code of a wrong flag or settings file.
