@@ -125,7 +125,7 @@ fn image_of(layers: &[PathBuf], dir: &Path) -> Result<Image> {
     let layout = dir.join("layout");
     let mut image = Layout::create(&layout)?;
     for layer in layers {
-        image.add_file(layer, "application/vnd.example.image.layer.v1.erofs")?;
+        image.add_file(layer, "application/vnd.oci.image.layer.v1.erofs")?;
     }
     image.finish()?;
     Ok(Image { name: "old", layout })

@@ -152,11 +152,13 @@ fn first_block<S: ReadAt>(source: &S, subset: Subset) -> Result<[u8; BLOCK_SIZE 
 }
 
 fn check_known(subset: Subset, superblock: &Superblock, record: &[u8; 128]) -> Result<(), Unsupported> {
-    let (known, devices) = match subset {
-        Subset::Plain => (KNOWN_FEATURES, 0),
-        Subset::Foreign { .. } => (FOREIGN_FEATURES, 1),
-    };
     let features = superblock.incompatible;
+    let known = match subset {
+        Subset::Plain => KNOWN_FEATURES,
+        Subset::Foreign { .. } => FOREIGN_FEATURES,
+    };
+    // Without the feature the kernel would pass over a device, and read its data from elsewhere.
+    let devices = u16::from(features & known & INCOMPAT_DEVICE_TABLE != 0);
     if features & !known != 0 {
         return Err(Unsupported::Features(features & !known));
     }
