@@ -5,6 +5,8 @@
 //!   the one way that [`canonical`] describes, of [`digest`]s and [`word`]s.
 //! * [`policy`]: which manifests a guest accepts; its parameters on the kernel's [`command_line`].
 //! * [`devices`]: block devices, by what sysfs says about them.
+//! * [`descriptor`]: what a host says that a root file system is made of.
+//! * [`plan`](plan()): all of these held against each other, before anything is done.
 //! * [`dm`]: device-mapper, by its ioctls.
 //!
 //! This crate is linked into a static program for guests, so it has few dependencies: no C library of
@@ -12,12 +14,16 @@
 
 pub mod canonical;
 pub mod command_line;
+pub mod descriptor;
 pub mod devices;
 pub mod digest;
 pub mod dm;
 #[cfg(test)]
 mod fixtures;
 pub mod manifest;
+mod plan;
 pub mod policy;
 pub mod verity;
 pub mod word;
+
+pub use plan::{Lower, NoPlan, Plan, Upper, approve, plan};
