@@ -9,12 +9,17 @@ use std::collections::BTreeMap;
 pub const PREFIX: &str = "nexuserofs.";
 
 /// Every parameter that means something to the program, without the prefix. `docs/guest.md` explains them.
-pub const KNOWN: [&str; 8] =
-    ["descriptor", "exec", "image_hash", "key", "minimum_version", "name", "timeout", "uppers"];
+pub const KNOWN: [&str; 7] =
+    ["descriptor", "image_hash", "key", "minimum_version", "name", "timeout", "uppers"];
 
-/// The parameters whose names begin with [`PREFIX`], by the rest of their names.
+/// What a command line says to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommandLine(BTreeMap<String, String>);
+pub struct CommandLine {
+    /// The parameters whose names begin with [`PREFIX`], by the rest of their names.
+    parameters: BTreeMap<String, String>,
+    /// What follows the lone `--`.
+    command: Vec<String>,
+}
 
 /// A command line that cannot be trusted to mean one thing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +63,8 @@ impl CommandLine {
     /// If one is there twice, has no value, or is not [`KNOWN`].
     pub fn read(line: &str) -> Result<Self, InvalidCommandLine> {
         let mut found = BTreeMap::new();
-        for word in words(line).into_iter().take_while(|word| word != "--") {
+        let mut words = words(line).into_iter();
+        for word in words.by_ref().take_while(|word| word != "--") {
             let Some(parameter) = word.strip_prefix(PREFIX) else { continue };
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let name = name.to_owned();
@@ -72,13 +78,19 @@ impl CommandLine {
                 return Err(InvalidCommandLine::Twice { name });
             }
         }
-        Ok(Self(found))
+        Ok(Self { parameters: found, command: words.collect() })
     }
 
     /// The value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    /// The words for the first process: the program that is to run, and its arguments.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        &self.command
     }
 
     /// The value of a parameter, as what it should be.
@@ -142,17 +154,18 @@ mod tests {
 
     #[test]
     fn our_parameters_are_found_among_others() {
-        let line = "console=ttyS0 \"nexuserofs.exec=/bin/sh -c x\" quiet nexuserofs.name=\"a b\"\n";
+        let line = "console=ttyS0 \"nexuserofs.descriptor=a b\" quiet nexuserofs.name=\"c d\"\n";
         let found = CommandLine::read(line).unwrap();
-        assert_eq!(found.get("exec"), Some("/bin/sh -c x"));
-        assert_eq!(found.get("name"), Some("a b"));
+        assert_eq!(found.get("descriptor"), Some("a b"));
+        assert_eq!(found.get("name"), Some("c d"));
         assert_eq!(found.get("key"), None);
     }
 
     #[test]
     fn what_is_for_the_first_process_is_not_ours() {
-        let found = CommandLine::read("quiet -- nexuserofs.name=a nexuserofs.what").unwrap();
-        assert_eq!(found, CommandLine::default());
+        let found = CommandLine::read("quiet -- /bin/sh -c \"a b\" nexuserofs.what").unwrap();
+        assert_eq!(found.command(), ["/bin/sh", "-c", "a b", "nexuserofs.what"]);
+        assert!(found.parameters.is_empty());
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! * [`devices`]: block devices, by what sysfs says about them.
 //! * [`descriptor`]: what a host says that a root file system is made of.
 //! * [`plan`](plan()): all of these held against each other, before anything is done.
+//! * [`assembly`]: a plan carried out and undone.
 //! * [`dm`]: device-mapper, by its ioctls.
 //!
 //! This crate is linked into a static program for guests, so it has few dependencies: no C library of
 //! its own, no udev, no async runtime.
 
+pub mod assembly;
 pub mod canonical;
 pub mod command_line;
 pub mod descriptor;

@@ -1,10 +1,12 @@
 //! What is to be done, decided before anything is done.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
 use crate::devices::{BlockDevice, BlockDevices, Lookup};
-use crate::manifest::{ImageHash, Layer, UnixTime};
+use crate::manifest::{ImageHash, Layer, LayerFields, UnixTime};
 use crate::policy::{Approved, Policy, Refusal};
 use crate::verity::{DeviceNumber, Parameters};
 
@@ -69,29 +71,15 @@ pub fn plan(
     now: UnixTime,
 ) -> Result<Plan, NoPlan> {
     let approved = approve(descriptor, policy, now)?;
-    let layers = approved.manifest().layers();
-    let mut lowers = Vec::with_capacity(layers.len());
-    let mut used: Vec<(&BlockDevice, Option<&Layer>)> = Vec::new();
-    for (index, (layer, source)) in layers.iter().zip(&descriptor.assembly.layers).enumerate() {
+    let assembly = &descriptor.assembly;
+    let mut used = Vec::with_capacity(assembly.layers.len() + 1);
+    let mut lowers = Vec::with_capacity(assembly.layers.len());
+    for (index, (layer, source)) in approved.manifest().layers().iter().zip(&assembly.layers).enumerate() {
         let device = devices.find(&source.device)?;
-        let fields = layer.fields();
-        if device.bytes < fields.size {
-            return Err(Refusal::DeviceTooSmall {
-                layer: index,
-                device: device.name.clone(),
-                needed: fields.size,
-                found: device.bytes,
-            }
-            .into());
-        }
+        lowers.push(lower(index, layer, device)?);
         used.push((device, Some(layer)));
-        lowers.push(Lower {
-            device: device.name.clone(),
-            number: device.number,
-            verity: fields.verity.clone(),
-        });
     }
-    let upper = match &descriptor.assembly.upper {
+    let upper = match &assembly.upper {
         UpperSource::None => Upper::None,
         UpperSource::Tmpfs { size } => Upper::Tmpfs { size: *size },
         UpperSource::Device(query) => {
@@ -100,8 +88,20 @@ pub fn plan(
             Upper::Device { path: device.path() }
         }
     };
-    each_once(used)?;
+    each_once(&used)?;
     Ok(Plan { image_hash: approved.image_hash(), lowers, upper })
+}
+
+/// A layer on a device that is large enough for it.
+fn lower(index: usize, layer: &Layer, device: &BlockDevice) -> Result<Lower, Refusal> {
+    let LayerFields { size, verity, .. } = layer.fields();
+    let name = device.name.clone();
+    match device.bytes >= *size {
+        true => Ok(Lower { device: name, number: device.number, verity: verity.clone() }),
+        false => {
+            Err(Refusal::DeviceTooSmall { layer: index, device: name, needed: *size, found: device.bytes })
+        }
+    }
 }
 
 /// What can be decided without looking at any device: the manifest and the shape of the assembly.
@@ -138,16 +138,15 @@ fn same_layers(layers: &[Layer], assembly: &Assembly) -> Result<(), Refusal> {
 }
 
 /// Refuses a device that is given for two things. The same layer twice is one thing: images have it.
-fn each_once(mut used: Vec<(&BlockDevice, Option<&Layer>)>) -> Result<(), Refusal> {
-    used.sort_by_key(|(device, _)| device.number);
-    let is_conflict = |pair: &&[(&BlockDevice, Option<&Layer>); 2]| {
-        let [(one, first), (other, second)] = pair;
-        one.number == other.number && (first != second || first.is_none())
-    };
-    match used.array_windows().find(is_conflict) {
-        Some([(device, _), _]) => Err(Refusal::DeviceTwice { device: device.name.clone() }),
-        None => Ok(()),
+fn each_once(used: &[(&BlockDevice, Option<&Layer>)]) -> Result<(), Refusal> {
+    let mut purposes = BTreeMap::new();
+    for (device, purpose) in used {
+        let earlier = purposes.insert(device.number, purpose);
+        if earlier.is_some_and(|earlier| earlier.is_none() || earlier != purpose) {
+            return Err(Refusal::DeviceTwice { device: device.name.clone() });
+        }
     }
+    Ok(())
 }
 
 impl Plan {

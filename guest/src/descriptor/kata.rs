@@ -144,7 +144,7 @@ fn claim(options: &mut Options<'_>) -> Result<Parameters, String> {
     let hash_block_size = size(options.number("dmverity.hashsize")?.unwrap_or(4096))?;
     let offset: u64 = options.number("dmverity.hashoffset")?.ok_or("it has no dmverity.hashoffset")?;
     let [data, hash] = [data_block_size, hash_block_size].map(|size| u64::from(size.bytes()));
-    if offset % data != 0 || offset % hash != 0 {
+    if !(offset.is_multiple_of(data) && offset.is_multiple_of(hash)) {
         return Err(format!("dmverity.hashoffset {offset} is no multiple of the block sizes"));
     }
     if options.number("dmverity.hashtype")?.unwrap_or(1) != 1 {

@@ -14,6 +14,6 @@ mod tree;
 mod wait;
 
 pub use device::{BlockDevice, BlockDevices, Lookup, Partition};
-pub use query::Query;
+pub use query::{InvalidQuery, Query};
 pub use sysfs::{Sysfs, Unreadable};
 pub use wait::{Wait, wait_for};

@@ -1,10 +1,11 @@
 //! How a device is named.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::word::Word;
+use crate::word::{InvalidWord, Word};
 
 /// What a device is known by. As JSON: `{"serial":"l0"}`, `{"partition":{"disk":{"serial":"d"},"number":1}}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +42,57 @@ impl fmt::Display for Query {
             Self::Pci(path) => write!(f, "at the PCI path {path}"),
             Self::ScsiAddress(address) => write!(f, "at the SCSI address {address}"),
             Self::Partition { disk, number } => write!(f, "partition {number} of the one {disk}"),
+        }
+    }
+}
+
+/// A text that names no device.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidQuery {
+    /// It says not by what.
+    #[error(
+        "{text:?} names no device: expected serial:, scsi_serial:, partition_label:, path:, pci: or scsi_address: and \
+         the rest"
+    )]
+    Kind {
+        /// The text.
+        text: String,
+    },
+    /// It has characters that no name has.
+    #[error(transparent)]
+    Word(#[from] InvalidWord),
+}
+
+impl FromStr for Query {
+    type Err = InvalidQuery;
+
+    /// A device as a flag or a kernel's command line names it: `serial:l0`. Partitions of disks have no such text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let kind = || InvalidQuery::Kind { text: text.to_owned() };
+        let (by, name) = text.split_once(':').ok_or_else(kind)?;
+        let query = match by {
+            "serial" => Self::Serial,
+            "scsi_serial" => Self::ScsiSerial,
+            "partition_label" => Self::PartitionLabel,
+            "path" => Self::Path,
+            "pci" => Self::Pci,
+            "scsi_address" => Self::ScsiAddress,
+            _ => return Err(kind()),
+        };
+        Ok(query(name.parse()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_says_by_what_a_device_is_known() {
+        assert_eq!("serial:l0".parse::<Query>().unwrap(), Query::Serial("l0".parse().unwrap()));
+        assert_eq!("scsi_address:0:1".parse::<Query>().unwrap(), Query::ScsiAddress("0:1".parse().unwrap()));
+        for text in ["l0", "serial:", "uuid:x", "serial:a b"] {
+            assert!(text.parse::<Query>().is_err(), "{text}");
         }
     }
 }
