@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nexuserofs::error::{Classify, Kind as Failure};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::LayerRecord;
+use nexuserofs::layer::{LayerRecord, Protection, Recipe};
 use nexuserofs::snapshot::model::EXTRACTION_LABEL;
 use nexuserofs::snapshot::{
     Error, Kind, LabelChange, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter,
@@ -167,7 +167,12 @@ struct History {
 
 fn open(root: &Path) -> (Snapshotter, RecoveryReport) {
     let profiles = PROFILES.map(|name| (name.to_owned(), Profile::default())).into();
-    Snapshotter::open(SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }).unwrap()
+    Snapshotter::open(SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    })
+    .unwrap()
 }
 
 fn diff_id(layer: u8) -> Digest {
@@ -243,7 +248,8 @@ impl History {
         }
         let claim = claim.unwrap().expect("an active snapshot's plan is ours");
         let blob = Digest::of(&[layer, 1]);
-        let existing = self.snapshotter.attach_existing(&claim, &diff_id(layer), &blob).unwrap();
+        let existing =
+            self.snapshotter.attach_existing(&claim, &Recipe::Native, &diff_id(layer), &blob).unwrap();
         assert_eq!(existing.is_some(), known, "layer {layer}");
         if existing.is_none() {
             let staging = self.snapshotter.staging().unwrap();
@@ -324,7 +330,7 @@ impl History {
             }
         }
         for layer in 0..LAYERS {
-            let found = self.snapshotter.layer_of_diff(&diff_id(layer));
+            let found = self.snapshotter.layer_of_diff(&diff_id(layer), &Recipe::Native);
             assert_eq!(found.is_some(), self.model.layers().contains(&layer), "layer {layer}");
         }
     }

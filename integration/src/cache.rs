@@ -4,10 +4,11 @@
 //! `NAME-KEY`. The key is a digest of whatever decides the contents, so a new recipe makes a new entry.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, IFlags, flock, ioctl_getflags, ioctl_setflags};
 use sha2::{Digest, Sha256};
 
 use crate::progress::Outcome;
@@ -116,17 +117,39 @@ impl Cache {
     }
 }
 
-/// Removes a tree that may not be there.
+/// Removes a tree that may not be there, layers of a daemon in it that are immutable included.
 ///
 /// # Errors
 /// The tree is there and cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+    let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
+        ErrorKind::PermissionDenied => release_immutable(path).and_then(|()| fs::remove_dir_all(path)),
+        _ => Err(error),
+    });
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// Takes the immutable attribute from every file below a directory.
+fn release_immutable(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            release_immutable(&entry.path())?;
+        } else if kind.is_file() {
+            let file = File::open(entry.path())?;
+            let attributes = ioctl_getflags(&file)?;
+            if attributes.contains(IFlags::IMMUTABLE) {
+                ioctl_setflags(&file, attributes - IFlags::IMMUTABLE)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

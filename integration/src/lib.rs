@@ -8,11 +8,14 @@
 //! * [`stage`]: a program runs itself again inside that root, as the first process of mount and process
 //!   namespaces of its own. Whatever it starts or mounts there ends with it.
 //!
+//! What needs another kernel runs in a virtual machine with the same parts in it: [`guest`].
+//!
 //! [`bed`] goes that whole way, and [`harness`] is main of the test programs. Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
 //! [`leaks`] finds what was left behind.
 
 pub mod bed;
 pub mod cache;
+pub mod cargo;
 pub mod client;
 pub mod command;
 pub mod digest;
@@ -20,6 +23,7 @@ pub mod digest;
 mod documents;
 pub mod environment;
 pub mod gotest;
+pub mod guest;
 pub mod harness;
 pub mod host;
 pub mod images;

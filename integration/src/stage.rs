@@ -51,6 +51,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// The place in a guest, where a part of the machine is only there if a test carried it into the payload.
+    pub(crate) fn in_guest(tools: &Path, payload: &Path, scratch: &Path) -> Self {
+        Self {
+            tools: tools.to_owned(),
+            programs: payload.join("programs"),
+            cache: payload.join("cache"),
+            project: payload.join("project"),
+            scratch: scratch.to_owned(),
+            versions: String::new(),
+            extras: Vec::new(),
+        }
+    }
+
     /// The directory of a part of the test host that was asked for.
     ///
     /// # Errors
@@ -175,7 +188,7 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
 const PROGRAM: &str = "/testbed/program";
 
 /// Search path inside: containerd 2.3 hides Debian's.
-const PATH: &str = "/testbed/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/testbed/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Entrance {
     /// Builds the root, runs the program in it and collects every orphan until the program ends.
@@ -202,7 +215,7 @@ impl Entrance {
             .env("TMPDIR", "/tmp")
             .spawn()
             .with_context(|| format!("run {PROGRAM} inside the test host"))?;
-        collect_until(child.id())
+        Ok(exit_code(collect_until(child.id())?))
     }
 }
 
@@ -252,7 +265,7 @@ fn system_directories(root: &Path) -> Result<()> {
 }
 
 /// What an installer writes and a bare root lacks. Pods and containers get copies.
-fn network_files(root: &Path) -> Result<()> {
+pub(crate) fn network_files(root: &Path) -> Result<()> {
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n").context("write /etc/hosts")?;
     fs::write(root.join("etc/resolv.conf"), "").context("write /etc/resolv.conf")
 }
@@ -267,12 +280,13 @@ fn switch_root(root: &Path) -> Result<()> {
     unmount("/old", UnmountFlags::DETACH).context("let go of the machine's root")
 }
 
-/// Waits for children, orphans of others included, until the one that matters ends.
-fn collect_until(child: u32) -> Result<ExitCode> {
+/// Waits for children, orphans of others included, until the one that matters ends. Returns its exit code, or
+/// nothing if a signal ended it.
+pub(crate) fn collect_until(child: u32) -> Result<Option<i32>> {
     let child = i32::try_from(child).ok().and_then(Pid::from_raw);
     loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if Some(pid) == child => return Ok(exit_code(status.exit_status())),
+            Ok(Some((pid, status))) if Some(pid) == child => return Ok(status.exit_status()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("wait for the program inside the test host"),
         }

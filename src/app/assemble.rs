@@ -5,11 +5,14 @@ use std::thread::available_parallelism;
 use tonic::service::Routes;
 
 use super::background::Background;
+use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Flavour, Profile, Settings, WritableLayer};
+use crate::config::{Flavour, LayerSettings, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
+use crate::layer::Protection;
 use crate::layer::cache::LayerCache;
 use crate::service;
 use crate::service::cache_hits::CacheHits;
@@ -42,7 +45,7 @@ pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
         settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
     let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
     let probe = probe(snapshotter.clone());
-    let background = background(snapshotter.clone());
+    let background = background(snapshotter.clone(), damage::watch(&snapshotter));
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe, background })
@@ -71,8 +74,11 @@ fn probe(snapshotter: Snapshotter) -> Probe {
     Probe::new(move || drop(snapshotter.list(NOBODYS)))
 }
 
-fn background(snapshotter: Snapshotter) -> Background {
-    Background::new(move || snapshotter.stop_sealing())
+fn background(snapshotter: Snapshotter, watch: Option<Watch>) -> Background {
+    Background::new(move || {
+        snapshotter.stop_sealing();
+        drop(watch);
+    })
 }
 
 fn passes() -> usize {
@@ -82,13 +88,16 @@ fn passes() -> usize {
 fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
     let profiles =
         settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
-    SnapshotSettings { root: settings.root.clone(), profiles: profiles.collect() }
+    let LayerSettings { fsverity, immutable, .. } = settings.layers;
+    let protection = Protection { fsverity, immutable };
+    SnapshotSettings { root: settings.root.clone(), protection, profiles: profiles.collect() }
 }
 
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
         project_quota: profile.project_quota,
+        verity: profile.verity,
         default_size: match profile.writable_layer {
             WritableLayer::Directory => 0,
             WritableLayer::Block(bytes) => bytes.get(),

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod background;
+mod damage;
 mod directory;
 mod error;
 mod holder;

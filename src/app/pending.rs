@@ -9,23 +9,11 @@ struct Pending {
     consequence: &'static str,
 }
 
-const PENDING: [Pending; 3] = [
-    Pending {
-        setting: "enable_fsverity",
-        is_set: |layers| layers.fsverity,
-        consequence: "layers are not sealed with fs-verity",
-    },
-    Pending {
-        setting: "set_immutable",
-        is_set: |layers| layers.immutable,
-        consequence: "finished layers do not get the immutable attribute",
-    },
-    Pending {
-        setting: "mkfs_options",
-        is_set: |layers| !layers.mkfs_options.is_empty(),
-        consequence: "layers are built by the native builder, without these options",
-    },
-];
+const PENDING: [Pending; 1] = [Pending {
+    setting: "mkfs_options",
+    is_set: |layers| !layers.mkfs_options.is_empty(),
+    consequence: "layers are built by the native builder, without these options",
+}];
 
 /// Tells the operator which settings this release accepts without acting on them.
 pub(super) fn report(settings: &Settings) {

@@ -9,7 +9,7 @@ use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::{InvalidProfileName, UnknownFlavour, UnknownProjectQuota};
+use super::profile::{InvalidProfileName, UnknownFlavour, UnknownProjectQuota, UnknownVerityMode};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -96,6 +96,8 @@ pub enum Problem {
     Flavour(#[from] UnknownFlavour),
     #[error(transparent)]
     ProjectQuota(#[from] UnknownProjectQuota),
+    #[error(transparent)]
+    Verity(#[from] UnknownVerityMode),
     #[error("an empty option means nothing to mkfs.erofs; remove it")]
     EmptyMkfsOption,
 }

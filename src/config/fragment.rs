@@ -24,6 +24,8 @@ pub struct Fragment {
     pub mkfs_options: Option<Vec<Sourced<String>>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
     /// Only in the file.
+    pub verity: Option<Sourced<String>>,
+    /// Only in the file.
     pub layer_content_caches: Option<Vec<Sourced<String>>>,
     /// Only in the file.
     pub trust_layer_content_caches: Option<Sourced<bool>>,
@@ -39,6 +41,7 @@ pub struct Fragment {
 pub struct ProfileFragment {
     pub flavour: Option<Sourced<String>>,
     pub project_quota: Option<Sourced<String>>,
+    pub verity: Option<Sourced<String>>,
     pub default_size: Option<Sourced<RawSize>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
 }

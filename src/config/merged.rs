@@ -32,6 +32,8 @@ pub mod defaults {
     pub const FLAVOUR: &str = "template";
     /// `project_quota` of every profile.
     pub const PROJECT_QUOTA: &str = "auto";
+    /// `verity` of every profile.
+    pub const VERITY: &str = "off";
 }
 
 /// The settings, each with the place that it came from.
@@ -57,6 +59,7 @@ pub(super) struct MergedProfile {
     pub(super) name: Sourced<String>,
     pub(super) flavour: Sourced<String>,
     pub(super) project_quota: Sourced<String>,
+    pub(super) verity: Keyed<Sourced<String>>,
     pub(super) default_size: Keyed<Sourced<RawSize>>,
     pub(super) overlay_options: Keyed<Vec<Sourced<String>>>,
 }
@@ -136,12 +139,16 @@ fn merge_profile(
         "overlay_options",
         Vec::new,
     );
+    let verity = first_given([&None, &profile.value.verity, &file.verity], name, "verity", || {
+        Sourced::default(defaults::VERITY.to_owned())
+    });
     let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
     let project_quota = profile.value.project_quota.clone();
     MergedProfile {
         flavour,
         project_quota: project_quota.unwrap_or_else(|| Sourced::default(defaults::PROJECT_QUOTA.to_owned())),
         name: Sourced { value: name.to_owned(), place: profile.place },
+        verity,
         default_size,
         overlay_options,
     }
@@ -225,6 +232,27 @@ mod tests {
         assert_eq!(
             flavours.collect::<Vec<_>>(),
             [("docker", "host"), ("kata", "template"), ("nexuserofs", "host"), ("nexuserofs-host", "host")]
+        );
+    }
+
+    #[test]
+    fn verity_is_off_unless_the_profile_or_the_top_of_the_file_says_otherwise() {
+        let modes = |text: &str| {
+            let merged = Merged::of(Fragment::default(), file(text));
+            let mode = |profile: &MergedProfile| {
+                (profile.name.value.clone(), profile.verity.value.value.clone(), profile.verity.key.clone())
+            };
+            merged.profiles.iter().map(mode).collect::<Vec<_>>()
+        };
+        let expected = |name: &str, mode: &str, key: &str| (name.to_owned(), mode.to_owned(), key.to_owned());
+        assert!(modes("").iter().all(|(_, mode, _)| mode == "off"));
+        assert_eq!(
+            modes("verity = 'auto'\n[profiles.kata]\nverity = 'require'"),
+            [
+                expected("kata", "require", "profiles.kata.verity"),
+                expected("nexuserofs", "auto", "verity"),
+                expected("nexuserofs-host", "auto", "verity"),
+            ]
         );
     }
 

@@ -31,6 +31,7 @@ pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
 pub use profile::{
     Flavour, InvalidProfileName, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownProjectQuota,
+    UnknownVerityMode, VerityMode,
 };
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};

@@ -15,6 +15,8 @@ pub struct Profile {
     pub writable_layer: WritableLayer,
     /// What becomes of a size that a client asks for where writes go to a directory.
     pub project_quota: ProjectQuota,
+    /// Whether the layers have dm-verity trees.
+    pub verity: VerityMode,
     /// Options added to each overlay mount, in this order.
     pub overlay_options: Vec<OverlayOption>,
 }
@@ -73,6 +75,36 @@ impl FromStr for ProjectQuota {
             "auto" => Ok(Self::Auto),
             "require" => Ok(Self::Require),
             _ => Err(UnknownProjectQuota(text.to_owned())),
+        }
+    }
+}
+
+/// Whether a profile's layers have dm-verity trees, and whether its plans tell of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerityMode {
+    /// None is made for this profile, and its plans tell of none.
+    #[default]
+    Off,
+    /// Layers get one, and plans tell of those that there are.
+    Auto,
+    /// The same, and nothing can be made on a layer without one.
+    Require,
+}
+
+/// A text that does not say what to do about dm-verity.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} does not say what to do about dm-verity; write \"auto\", \"require\" or \"off\"")]
+pub struct UnknownVerityMode(String);
+
+impl FromStr for VerityMode {
+    type Err = UnknownVerityMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            "require" => Ok(Self::Require),
+            _ => Err(UnknownVerityMode(text.to_owned())),
         }
     }
 }

@@ -40,9 +40,9 @@ pub struct ContainerdSettings {
 /// start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// Whether layers are to be sealed with fs-verity (accepted, no effect yet).
+    /// Whether layers are sealed with fs-verity.
     pub fsverity: bool,
-    /// Whether finished layers are to get the immutable attribute (accepted, no effect yet).
+    /// Whether finished layers get the immutable attribute.
     pub immutable: bool,
     /// Options for mkfs.erofs, for which it is to be the builder (accepted, no effect yet).
     pub mkfs_options: Vec<String>,
@@ -100,6 +100,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
             project_quota: check(&format!("{key}.project_quota"), &merged.project_quota, |text| {
                 text.parse()
             })?,
+            verity: check(&merged.verity.key, &merged.verity.value, |text| text.parse())?,
             writable_layer: check(&size.key, &size.value, |size| size.try_into())?,
             overlay_options: check_each(&options.key, &options.value, |text| text.parse())?,
         },

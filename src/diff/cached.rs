@@ -5,14 +5,15 @@ use std::convert::Infallible;
 use super::Applied;
 use super::content::Blob;
 use super::error::Error;
-use super::work::{Work, applied};
+use super::work::Work;
 use crate::layer::LayerRecord;
 use crate::layer::cache::{Entry, LayerCache, proof, transfer};
 
 impl Work {
     /// The announced layer's file in the first cache that has one that can be taken.
     pub(super) fn find_cached(self, caches: &[LayerCache]) -> (Self, Option<Entry>) {
-        let hint = self.hint;
+        // Caches have the project's own layout only.
+        let hint = self.hint.filter(|_| self.recipe.is_native());
         let found = caches.iter().filter_map(|cache| cache.find(&hint?));
         let usable = |entry: &Entry| entry.check().inspect_err(|reason| refuse(entry, reason)).is_ok();
         let entry = found.into_iter().find(usable);
@@ -46,10 +47,10 @@ impl Work {
         let record = LayerRecord::from_tar(tar.digest, tar.bytes, proven.image_bytes, proven.root, blob);
         let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
         tracing::info!(
-            %blob, layer = %layer.key, diff_id = %layer.tar.diff_id, file = %entry.path().display(), how = how.text(),
+            %blob, layer = %layer.key, diff_id = %layer.content.diff_id, file = %entry.path().display(), how = how.text(),
             "took a layer from a cache"
         );
-        let applied = applied(&layer);
+        let applied = self.applied(&layer);
         Ok((self, Some(applied)))
     }
 }

@@ -10,7 +10,11 @@
 //! 3. a layer that one of the operator's caches has is compared with what the blob gives, and its file is
 //!    taken if the two are the same;
 //! 4. everything else goes through one [`pass`] that checks, converts and stores it.
+//!
+//! How content becomes a file is a [`Recipe`]: what the content is and how the daemon makes tars into
+//! layers decide it, and layers of different recipes are never taken for each other.
 
+mod build;
 mod cached;
 mod chunk;
 pub mod compare;
@@ -38,6 +42,7 @@ pub use pass::BadContent;
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::layer::cache::LayerCache;
+use crate::layer::{Content, Recipe};
 use crate::snapshot::{Claim, Snapshotter};
 use content::Blob;
 use pass::Cancel;
@@ -66,12 +71,12 @@ pub struct ApplyRequest {
     pub mounts: Vec<Mount>,
 }
 
-/// The uncompressed layer, as containerd compares it with the image's configuration.
+/// The decompressed layer, as containerd compares it with the image's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Always the OCI type of an uncompressed tar.
+    /// The OCI type of an uncompressed tar, or the type of an EROFS image.
     pub media_type: String,
-    /// Digest of the uncompressed tar: the diffID.
+    /// Digest of the decompressed blob: the diffID.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
@@ -83,6 +88,7 @@ pub struct Differ {
     snapshots: Snapshotter,
     content: ContentStore,
     caches: Arc<[LayerCache]>,
+    tar_recipe: Recipe,
     turns: Arc<Turns<Piece>>,
     budget: Arc<Semaphore>,
 }
@@ -121,13 +127,20 @@ impl Differ {
     #[must_use]
     pub fn new(snapshots: Snapshotter, content: ContentStore, passes: usize) -> Self {
         let budget = Arc::new(Semaphore::new(passes.max(1)));
-        Self { snapshots, content, caches: Arc::default(), turns: Arc::default(), budget }
+        let (caches, turns) = (Arc::default(), Arc::default());
+        Self { snapshots, content, caches, tar_recipe: Recipe::Native, turns, budget }
     }
 
     /// The same differ with caches, which it looks into in this order before it builds a layer.
     #[must_use]
     pub fn with_caches(self, caches: impl IntoIterator<Item = LayerCache>) -> Self {
         Self { caches: caches.into_iter().collect(), ..self }
+    }
+
+    /// The same differ, which makes layers of tars in this way. A recipe that takes no tars changes nothing.
+    #[must_use]
+    pub fn with_tar_recipe(self, recipe: Recipe) -> Self {
+        if recipe.takes() == Content::Tar { Self { tar_recipe: recipe, ..self } } else { self }
     }
 
     /// Refuses mounts of another snapshotter, without looking at anything else.
@@ -150,7 +163,11 @@ impl Differ {
         let ApplyRequest { namespace, descriptor, mounts } = request;
         let snapshot = self.turns.take(Piece::Snapshot(fingerprint(&mounts))).await;
         let claim = self.claim(mounts).await?;
-        let declared = media::declared(&descriptor.media_type)?;
+        let media = media::parse(&descriptor.media_type)?;
+        let recipe = match media.content {
+            Content::Tar => self.tar_recipe.clone(),
+            Content::Erofs => Recipe::Erofs,
+        };
         let hint = self.snapshots.diff_id_hint(&claim);
         let blob = self.turns.take(Piece::Blob(descriptor.digest)).await;
         let layer = match hint {
@@ -162,7 +179,7 @@ impl Differ {
         let mut end = EndOnDrop::default();
         let held = Held { snapshot, blob, layer, permit };
         let (snapshots, cancel) = (self.snapshots.clone(), end.cancel.clone());
-        let work = Work { snapshots, claim, descriptor, declared, hint, cancel, _held: held };
+        let work = Work { snapshots, claim, descriptor, media, recipe, hint, cancel, _held: held };
         let (mut work, known) = blocking(move || work.share_known()).await?;
         if let Some(applied) = known {
             return Ok(applied);

@@ -6,8 +6,7 @@ use std::path::Path;
 use super::media::Declared;
 use super::pass::{self, BadContent, Cancel, Failure};
 use crate::image::digest::Digest;
-use crate::layer::LayerRecord;
-use crate::layer::build;
+use crate::layer::{HashTree, LayerRecord, build};
 
 /// A layer that was made.
 #[derive(Debug)]
@@ -37,13 +36,14 @@ pub enum Error {
     Panicked(&'static str),
 }
 
-/// Makes the layer file `path`, which must not exist, of a tar, plain or compressed with gzip or zstd. The
-/// file's data is on disk when this returns.
+/// Makes the layer file `path`, which must not exist, of a tar, plain or compressed with gzip or zstd,
+/// with or without a dm-verity tree. The file's data is on disk when this returns.
 ///
 /// # Errors
 /// If the blob holds no layer, or a file operation fails. A part of the file may be there.
-pub fn convert(blob: &mut (dyn Read + Send), path: &Path) -> Result<Converted, Error> {
-    let pass = pass::run(blob, Declared::Unclear, &Cancel::default(), |tar| build::read(tar, path));
+pub fn convert(blob: &mut (dyn Read + Send), path: &Path, hash_tree: HashTree) -> Result<Converted, Error> {
+    let pass =
+        pass::run(blob, Declared::Unclear, &Cancel::default(), |tar| build::read(tar, path, hash_tree));
     let unsealed = pass.result.map_err(|failure| match failure {
         Failure::Source(source) => Error::Read(source),
         Failure::Cancelled => Error::Read(io::ErrorKind::Interrupted.into()),
@@ -53,6 +53,7 @@ pub fn convert(blob: &mut (dyn Read + Send), path: &Path) -> Result<Converted, E
     })?;
     let built = unsealed.seal(&pass.tar.digest).map_err(Error::Build)?;
     let (diff_id, blob) = (pass.tar.digest, pass.blob.digest);
-    let record = LayerRecord::from_tar(diff_id, pass.tar.bytes, built.image_bytes, built.root, blob);
+    let record = LayerRecord::from_tar(diff_id, pass.tar.bytes, built.image_bytes, built.root, blob)
+        .with_verity(built.verity);
     Ok(Converted { diff_id, blob, record })
 }

@@ -4,12 +4,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::content::Blob;
 use super::error::Error;
-use super::media::{self, Declared};
+use super::media::Media;
 use super::pass::{self, Cancel, Failure, Measured, Pass, TarStream};
 use super::turns::Turn;
 use super::{Applied, Descriptor, Piece};
 use crate::image::digest::Digest;
-use crate::layer::{LayerRecord, TarLayer, build};
+use crate::layer::{BlobLayer, Recipe};
 use crate::snapshot::{Claim, Snapshotter};
 
 /// A layer to be shared or built.
@@ -17,7 +17,9 @@ pub(super) struct Work {
     pub(super) snapshots: Snapshotter,
     pub(super) claim: Claim,
     pub(super) descriptor: Descriptor,
-    pub(super) declared: Declared,
+    pub(super) media: Media,
+    /// How a layer is made of what the blob holds.
+    pub(super) recipe: Recipe,
     /// The diffID that the client announces, which need not be true.
     pub(super) hint: Option<Digest>,
     pub(super) cancel: Cancel,
@@ -36,15 +38,15 @@ pub(super) struct Held {
 impl Work {
     /// Attaches the layer that exactly this blob gave before, if there is one.
     pub(super) fn share_known(self) -> Result<(Self, Option<Applied>), Error> {
-        match self.snapshots.layer_of_blob(&self.descriptor.digest) {
-            Some(layer) => self.attach(&layer.tar.diff_id),
+        match self.snapshots.layer_of_blob(&self.descriptor.digest, &self.recipe) {
+            Some(layer) => self.attach(&layer.content.diff_id),
             None => Ok((self, None)),
         }
     }
 
     /// The layer that the client announces, if it exists.
-    pub(super) fn announced_layer(&self) -> Option<TarLayer> {
-        self.hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id))
+    pub(super) fn announced_layer(&self) -> Option<BlobLayer> {
+        self.hint.and_then(|diff_id| self.snapshots.layer_of_diff(&diff_id, &self.recipe))
     }
 
     /// Attaches the layer that the client announces, if it exists and the blob does give it. That is
@@ -54,39 +56,21 @@ impl Work {
         let digest = self.descriptor.digest;
         let pass = self.pass(blob, |tar| std::io::copy(tar, &mut std::io::sink()).map(drop));
         let ((), tar) = self.checked(pass, |source| Error::ReadBlob { blob: digest, source })?;
-        if tar.digest != layer.tar.diff_id {
-            return Err(Error::WrongLayer { expected: layer.tar.diff_id, found: tar.digest });
+        if tar.digest != layer.content.diff_id {
+            return Err(Error::WrongLayer { expected: layer.content.diff_id, found: tar.digest });
         }
-        self.attach(&layer.tar.diff_id)
-    }
-
-    /// Builds the layer and attaches it.
-    pub(super) fn build(self, blob: Blob) -> Result<Applied, Error> {
-        let staging = self.snapshots.staging()?;
-        let (path, route) = (staging.layer_path(), blob.route);
-        let pass = self.pass(blob, |tar| build::read(tar, &path));
-        let (unsealed, tar) = self.checked(pass, Error::Build)?;
-        let built = unsealed.seal(&tar.digest).map_err(Error::Build)?;
-        self.ensure_wanted()?;
-        let blob = self.descriptor.digest;
-        let record = LayerRecord::from_tar(tar.digest, tar.bytes, built.image_bytes, built.root, blob);
-        let layer = self.snapshots.attach_built(&self.claim, staging, record)?;
-        tracing::info!(
-            %blob, layer = %layer.key, diff_id = %layer.tar.diff_id, route, entries = built.entries,
-            tar_bytes = layer.tar.tar_bytes, image_bytes = layer.image_bytes, "built a layer"
-        );
-        Ok(applied(&layer))
+        self.attach(&layer.content.diff_id)
     }
 
     /// Attaches a layer that the blob is known to give; `None` if it has to be built after all.
     fn attach(self, diff_id: &Digest) -> Result<(Self, Option<Applied>), Error> {
         self.ensure_wanted()?;
         let blob = self.descriptor.digest;
-        let layer = self.snapshots.attach_existing(&self.claim, diff_id, &blob)?;
+        let layer = self.snapshots.attach_existing(&self.claim, &self.recipe, diff_id, &blob)?;
         if let Some(layer) = &layer {
             tracing::info!(%blob, layer = %layer.key, "shared a layer");
         }
-        let applied = layer.as_ref().map(applied);
+        let applied = layer.as_ref().map(|layer| self.applied(layer));
         Ok((self, applied))
     }
 
@@ -99,7 +83,7 @@ impl Work {
         mut blob: Blob,
         consume: impl FnOnce(&mut TarStream) -> Result<T, E>,
     ) -> Pass<T, E> {
-        pass::run(&mut *blob.bytes, self.declared, &self.cancel, consume)
+        pass::run(&mut *blob.bytes, self.media.compression, &self.cancel, consume)
     }
 
     /// The result of a pass over a blob that is what its descriptor says. A wrong digest is the
@@ -125,8 +109,10 @@ impl Work {
         self.ensure_wanted()?;
         result
     }
-}
 
-pub(super) fn applied(layer: &TarLayer) -> Applied {
-    Applied { media_type: media::OCI_TAR.to_owned(), digest: layer.tar.diff_id, size: layer.tar.tar_bytes }
+    /// What containerd is told of a layer.
+    pub(super) fn applied(&self, layer: &BlobLayer) -> Applied {
+        let media_type = self.media.decompressed.clone();
+        Applied { media_type, digest: layer.content.diff_id, size: layer.content.bytes }
+    }
 }

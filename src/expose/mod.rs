@@ -4,11 +4,13 @@
 //! * [`plan`]: the entries that a snapshot gets, as a pure function of its record.
 //! * [`overlay`]: the directories that a snapshot writes to.
 //! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
+//! * [`device`]: an image as one block device, for virtual machines.
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
 
 pub mod block;
+pub mod device;
 pub mod host;
 pub mod idmap;
 pub mod mount;

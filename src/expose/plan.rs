@@ -11,13 +11,15 @@
 //! Entries are in the order of mounting. Layers stand newest first, which is the order of overlay's
 //! `lowerdir`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::host::MountName;
 use super::idmap::IdMapping;
 use super::mount::Mount;
 use crate::layer::LayerKey;
-use crate::layer::shelf::IMAGE_NAME;
+use crate::layer::shelf::{IMAGE_NAME, VERITY_NAME};
 
 /// Directory of a snapshot that receives what is written: overlay's upper directory.
 pub const UPPER_NAME: &str = "fs";
@@ -32,6 +34,9 @@ pub const BLOCK_MOUNT_NAME: &str = "rw";
 pub const BLOCK_UPPER_NAME: &str = "rw/upper";
 /// Directory in which the daemon mounts the layers with the owners of a user namespace.
 pub const SHIFTED_NAME: &str = "lower";
+
+/// Option of an EROFS entry: the file with the parameters of the layer's dm-verity tree.
+const VERITY_OPTION: &str = "X-containerd.dmverity";
 
 /// How the layers are handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,9 @@ pub struct Lower {
     pub flavour: Flavour,
     /// The layers of the parent chain, newest first. Empty without a parent.
     pub layers: Vec<LayerKey>,
+    /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub verity: BTreeSet<LayerKey>,
     /// Options that the operator adds to overlay mounts.
     pub overlay_options: Vec<String>,
     /// The user namespace that the layers' owners are shifted into.
@@ -95,10 +103,10 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
         ([_], _) if matches!(lower.flavour, Flavour::Host { .. }) => {
             return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")];
         }
-        ([layer], None) => return vec![layer_entry(layer, places)],
+        ([layer], None) => return vec![layer_entry(layer, lower.verity.contains(layer), places)],
         // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
         // directory the kernel asks for two: the layer on itself is the layer.
-        ([layer], Some(_)) => template_stack(0, &[layer.clone(), layer.clone()], places),
+        ([layer], Some(_)) => template_stack(0, &[layer.clone(), layer.clone()], &lower.verity, places),
         _ => stack(lower, 0, places),
     };
     let kept = lower.overlay_options.iter().filter(|option| !needs_upper(option));
@@ -135,7 +143,7 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
 /// entry that is read-only that there is nothing to unpack (`core/unpack`). Nobody mounts it.
 #[must_use]
 pub fn staged(layer: &LayerKey, places: Places<'_>) -> Vec<Mount> {
-    vec![layer_entry(layer, places)]
+    vec![layer_entry(layer, false, places)]
 }
 
 impl Places<'_> {
@@ -155,7 +163,7 @@ struct Stack {
 /// All layers; their entries start at index `first` of the plan.
 fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     match &lower.flavour {
-        Flavour::Template => template_stack(first, &lower.layers, places),
+        Flavour::Template => template_stack(first, &lower.layers, &lower.verity, places),
         Flavour::Host { names } => {
             let path = |(index, name): (usize, &MountName)| match lower.mapping {
                 None => format!("{}/{name}", places.mounts),
@@ -167,10 +175,15 @@ fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     }
 }
 
-fn template_stack(first: usize, layers: &[LayerKey], places: Places<'_>) -> Stack {
+fn template_stack(
+    first: usize,
+    layers: &[LayerKey],
+    verity: &BTreeSet<LayerKey>,
+    places: Places<'_>,
+) -> Stack {
     let last = first + layers.len().saturating_sub(1);
     Stack {
-        entries: layers.iter().map(|key| layer_entry(key, places)).collect(),
+        entries: layers.iter().map(|key| layer_entry(key, verity.contains(key), places)).collect(),
         lowerdir: match layers.len() {
             1 => format!("{{{{ mount {first} }}}}"),
             _ => format!("{{{{ overlay {first} {last} }}}}"),
@@ -229,8 +242,12 @@ fn overlay<'a>(
     mount(fstype, "overlay", options)
 }
 
-fn layer_entry(key: &LayerKey, places: Places<'_>) -> Mount {
-    mount("erofs", &format!("{}/{key}/{IMAGE_NAME}", places.layers), strings(["ro", "loop"]))
+/// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).
+fn layer_entry(key: &LayerKey, has_verity: bool, places: Places<'_>) -> Mount {
+    let directory = format!("{}/{key}", places.layers);
+    let verity = has_verity.then(|| format!("{VERITY_OPTION}={directory}/{VERITY_NAME}"));
+    let options = strings(["ro", "loop"]).into_iter().chain(verity).collect();
+    mount("erofs", &format!("{directory}/{IMAGE_NAME}"), options)
 }
 
 fn bind(fstype: &str, source: String, access: &str) -> Mount {

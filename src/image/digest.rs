@@ -1,6 +1,7 @@
 //! Content digests in the form that OCI descriptors carry, `sha256:` and 64 lower-case hex digits.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,16 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// The digest of all that `source` gives, and how many bytes that is.
+    ///
+    /// # Errors
+    /// What reading failed with.
+    pub fn of_stream(source: &mut impl Read) -> io::Result<(Self, u64)> {
+        let mut hash = sha2::Sha256::new();
+        let bytes = io::copy(source, &mut Hashing(&mut hash))?;
+        Ok((Self(hash.finalize().into()), bytes))
+    }
+
     /// The digest with these 32 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -41,6 +52,20 @@ impl Digest {
     #[must_use]
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Hashes what is written to it.
+struct Hashing<'h>(&'h mut sha2::Sha256);
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

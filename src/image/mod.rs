@@ -5,10 +5,20 @@
 //! * [`erofs`]: a tree and its data into an EROFS image, layout v1 (`docs/image-layout-v1.md`), and
 //!   images back into trees.
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
+//! * [`verity`]: dm-verity hash trees over images.
+//! * [`merged`]: one image of metadata for several layers, which points into theirs.
 //! * [`digest`]: content digests.
+//! * [`extent`]: what lies where on a block device that is made of files.
+//! * [`gpt`], [`vmdk`]: such devices as a disk with a partition for each layer, and as a text that a virtual machine
+//!   monitor reads.
 
 pub mod digest;
 pub mod erofs;
+pub mod extent;
+pub mod gpt;
+pub mod merged;
 pub mod overlay;
 pub mod tar;
 pub mod tree;
+pub mod verity;
+pub mod vmdk;

@@ -3,12 +3,11 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use super::image_file::{self, ImageFile};
+use super::image_file::{self, Finished, ImageFile, Uuids};
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::digest::Digest;
-use crate::image::erofs;
 use crate::image::tar::{self, Limits};
-use crate::layer::RootAttributes;
+use crate::layer::{HashTree, RootAttributes, Verity};
 
 /// A layer whose tar has been read and whose data is on its way to the disk. Its metadata and
 /// superblock follow when the diffID is known, which the UUID is made from.
@@ -27,6 +26,8 @@ pub struct Built {
     pub root: Option<RootAttributes>,
     /// Entries of the tar.
     pub entries: u64,
+    /// The dm-verity tree, which is a part of the file; None without one.
+    pub verity: Option<Verity>,
 }
 
 /// Why a layer file cannot be built.
@@ -50,25 +51,25 @@ impl Classify for Error {
     }
 }
 
-/// Reads `tar` up to its end into the new layer file `path`.
+/// Reads `tar` up to its end into the new layer file `path`, with or without a dm-verity tree.
 ///
 /// # Errors
 /// Where the tar is refused, or the file exists or cannot be written.
-pub fn read(tar: &mut impl BufRead, path: &Path) -> Result<Unsealed, Error> {
-    let mut file = ImageFile::create(path)?;
+pub fn read(tar: &mut impl BufRead, path: &Path, tree: HashTree) -> Result<Unsealed, Error> {
+    let mut file = ImageFile::create(path, tree)?;
     let layer = tar::read_layer(tar, file.sink(), &Limits::default()).map_err(Error::Tar)?;
     Ok(Unsealed { file, layer })
 }
 
 impl Unsealed {
-    /// Writes metadata and superblock, and waits until the file is on the disk.
+    /// Writes metadata, superblock and tree, and waits until the file is on the disk.
     ///
     /// # Errors
     /// Where the tree cannot be expressed or the file cannot be written.
     pub fn seal(self, diff_id: &Digest) -> Result<Built, Error> {
         let Self { file, layer } = self;
-        let image_bytes = file.finish(&layer.tree, erofs::uuid(diff_id))?;
+        let Finished { bytes, verity } = file.finish(&layer.tree, Uuids::of_tar(diff_id))?;
         let root = layer.root.as_ref().map(RootAttributes::of);
-        Ok(Built { image_bytes, root, entries: layer.entries })
+        Ok(Built { image_bytes: bytes, root, entries: layer.entries, verity })
     }
 }

@@ -1,5 +1,5 @@
-//! A layer's file while it is written: data first, then metadata and superblock, then the wait for
-//! the disk.
+//! A layer's file while it is written: data first, then metadata and superblock, then the dm-verity tree
+//! if there is to be one, then the wait for the disk.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -8,19 +8,41 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hashing::{self, BlockFeed, Hashing};
+use super::{HashTree, Verity};
 use crate::error::{Classify, Kind, io_kind};
+use crate::image::digest::Digest;
 use crate::image::erofs::{self, ImageSink, Writer};
 use crate::image::tree::{BLOCK_SIZE, BlockSink, Tree};
+use crate::image::verity;
+use crate::store::unique::Unique;
 use crate::sys::writeback;
 
 /// Mode of a layer file: a virtual machine monitor that runs as another user may read it.
-const FILE_MODE: u32 = 0o644;
+pub(super) const FILE_MODE: u32 = 0o644;
 
 /// A layer's file that data is written to.
 pub(super) struct ImageFile {
     path: PathBuf,
     file: Arc<File>,
     writer: Writer<Output>,
+    hashing: Option<Hashing>,
+}
+
+/// The UUIDs in a layer's file, which make it the same wherever the layer is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uuids {
+    image: [u8; 16],
+    verity: [u8; 16],
+}
+
+/// A layer's file that is on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    /// Size of the file in bytes, a multiple of 4096.
+    pub(super) bytes: u64,
+    /// The tree, if there was to be one.
+    pub(super) verity: Option<Verity>,
 }
 
 /// Why a layer's file cannot be written.
@@ -33,6 +55,14 @@ pub enum Error {
         path: PathBuf,
         /// The writer's reason.
         source: erofs::Error,
+    },
+    /// There is no tree.
+    #[error("cannot make the dm-verity tree of {path}")]
+    Tree {
+        /// The layer file.
+        path: PathBuf,
+        /// Why not.
+        source: verity::leaves::Error,
     },
     /// A file operation failed.
     #[error("cannot {operation} {path}")]
@@ -49,9 +79,11 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Erofs { source: erofs::Error::Write(source), .. } | Self::Io { source, .. } => {
-                io_kind(source)
-            }
+            Self::Erofs { source: erofs::Error::Write(source), .. }
+            | Self::Tree { source: verity::leaves::Error::Read { source, .. }, .. }
+            | Self::Io { source, .. } => io_kind(source),
+            // The image is our own, and every block of it was to be hashed.
+            Self::Tree { .. } => Kind::Internal,
             Self::Erofs { .. } => Kind::InvalidArgument,
         }
     }
@@ -59,12 +91,22 @@ impl Classify for Error {
 
 impl ImageFile {
     /// Creates the file `path`, which must not exist.
-    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+    pub(super) fn create(path: &Path, tree: HashTree) -> Result<Self, Error> {
+        let failed = |operation| {
+            let path = path.to_owned();
+            move |source| Error::Io { operation, path, source }
+        };
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
-        let file = file.map_err(|source| Error::Io { operation: "create", path: path.to_owned(), source })?;
-        let file = Arc::new(file);
-        let writer = Writer::new(Output(Arc::clone(&file)));
-        Ok(Self { path: path.to_owned(), file, writer })
+        let file = Arc::new(file.map_err(failed("create"))?);
+        let (feed, hashing) = match tree {
+            HashTree::Without => (None, None),
+            HashTree::With => {
+                let (feed, hashing) = hashing::start().map_err(failed("start a thread for"))?;
+                (Some(feed), Some(hashing))
+            }
+        };
+        let writer = Writer::new(Output { file: Arc::clone(&file), feed });
+        Ok(Self { path: path.to_owned(), file, writer, hashing })
     }
 
     /// Where data goes.
@@ -72,14 +114,50 @@ impl ImageFile {
         &mut self.writer
     }
 
-    /// Writes metadata and superblock, waits until the file is on the disk, and returns its size in bytes.
-    pub(super) fn finish(self, tree: &Tree, uuid: [u8; 16]) -> Result<u64, Error> {
-        let Self { path, file, writer } = self;
-        let finished = writer.finish(tree, uuid);
+    /// Writes metadata, superblock and tree, and waits until the file is on the disk.
+    pub(super) fn finish(self, tree: &Tree, uuids: Uuids) -> Result<Finished, Error> {
+        let Self { path, file, writer, hashing } = self;
+        let finished = writer.finish(tree, uuids.image);
         let summary = finished.map_err(|source| Error::Erofs { path: path.clone(), source })?;
+        let verity = match hashing {
+            None => None,
+            Some(hashing) => Some(append_tree(&path, &file, hashing, summary.blocks, uuids.verity)?),
+        };
         // Size and extents are part of what fdatasync makes durable.
         file.sync_data().map_err(|source| Error::Io { operation: "synchronise", path, source })?;
-        Ok(u64::from(summary.blocks) * BLOCK_SIZE)
+        let image = u64::from(summary.blocks) * BLOCK_SIZE;
+        Ok(Finished { bytes: verity.map_or(image, |verity| verity.geometry().file_size()), verity })
+    }
+}
+
+/// Writes the tree behind an image of so many blocks.
+fn append_tree(
+    path: &Path,
+    file: &Arc<File>,
+    hashing: Hashing,
+    blocks: u32,
+    uuid: [u8; 16],
+) -> Result<Verity, Error> {
+    let io = |operation| move |source| Error::Io { operation, path: path.to_owned(), source };
+    let leaves = hashing.finish().map_err(io("hash"))?;
+    let tree = leaves
+        .into_tree(u64::from(blocks))
+        .map_err(|source| Error::Tree { path: path.to_owned(), source })?;
+    let mut output = Output { file: Arc::clone(file), feed: None };
+    tree.write(uuid, &mut output).map_err(io("write the dm-verity tree of"))?;
+    Ok(Verity::new(&tree, uuid))
+}
+
+impl Uuids {
+    /// Those of the layer with this diffID.
+    pub(super) fn of_tar(diff_id: &Digest) -> Self {
+        Self { image: erofs::uuid(diff_id), verity: verity::uuid(diff_id) }
+    }
+
+    /// Those of the written layer with this name.
+    pub(super) fn of_written(unique: Unique) -> Self {
+        let unique = unique.to_bytes();
+        Self { image: erofs::written_uuid(unique), verity: verity::written_uuid(unique) }
     }
 }
 
@@ -89,14 +167,21 @@ impl fmt::Debug for ImageFile {
     }
 }
 
-/// A file that starts to reach the disk while it is written, so that the wait at the end is short.
-struct Output(Arc<File>);
+/// A file that starts to reach the disk while it is written, so that the wait at the end is short, and
+/// whose blocks are hashed meanwhile.
+struct Output {
+    file: Arc<File>,
+    feed: Option<BlockFeed>,
+}
 
 impl ImageSink for Output {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)?;
+        if let Some(feed) = &self.feed {
+            feed.write(offset, bytes)?;
+        }
+        self.file.write_all_at(bytes, offset)?;
         // Advice: where the file system takes none, the final fdatasync does the work.
-        let _ = writeback::start(&self.0, offset, bytes.len() as u64);
+        let _ = writeback::start(&self.file, offset, bytes.len() as u64);
         Ok(())
     }
 }

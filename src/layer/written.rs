@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::image_file::{self, ImageFile};
-use super::{LayerRecord, RootAttributes, upper};
+use super::image_file::{self, Finished, ImageFile, Uuids};
+use super::{HashTree, LayerRecord, RootAttributes, upper};
 use crate::error::{Classify, Kind};
-use crate::image::erofs;
 use crate::image::tree::Tree;
 use crate::store::unique::Unique;
 
@@ -32,7 +31,7 @@ impl Classify for Error {
 
 /// Writes what is in the directory `top`, with what `adjust` does to its tree, to the new layer file `path`,
 /// waits until that is on the disk, and returns the layer's record. The file is a function of the directory,
-/// `unique` and `adjust`.
+/// `unique`, `hash_tree` and `adjust`.
 ///
 /// # Errors
 /// Where the directory cannot be read or expressed, or the file exists or cannot be written.
@@ -41,13 +40,14 @@ pub fn build(
     top: OwnedFd,
     path: &Path,
     unique: Unique,
+    hash_tree: HashTree,
     adjust: &dyn Fn(&mut Tree),
     stop: &dyn Fn() -> bool,
 ) -> Result<LayerRecord, Error> {
-    let mut file = ImageFile::create(path)?;
+    let mut file = ImageFile::create(path, hash_tree)?;
     let mut tree = upper::store(top, file.sink(), stop)?;
     adjust(&mut tree);
-    let image_bytes = file.finish(&tree, erofs::written_uuid(unique.to_bytes()))?;
+    let Finished { bytes, verity } = file.finish(&tree, Uuids::of_written(unique))?;
     let root = RootAttributes::of(&tree.inode(Tree::ROOT).metadata);
-    Ok(LayerRecord::written(unique, image_bytes, root))
+    Ok(LayerRecord::written(unique, bytes, root).with_verity(verity))
 }

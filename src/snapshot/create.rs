@@ -10,12 +10,13 @@ use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
 use super::{Error, Labels, Snapshotter, host};
-use crate::config::{self, ProjectQuota};
+use crate::config::{self, ProjectQuota, VerityMode};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
 use crate::expose::plan::{Flavour, Lower, Writable};
 use crate::expose::quota::Quota;
+use crate::layer::LayerKey;
 use crate::store;
 
 /// What a new snapshot is for.
@@ -41,8 +42,8 @@ impl Snapshotter {
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
-    /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`], or if the disk is
-    /// full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
+    /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`],
+    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
     pub fn prepare(
         &self,
         profile: &str,
@@ -103,6 +104,7 @@ impl Snapshotter {
         };
         let (state, content) = self.beginning(purpose, profile, &chain)?;
         let record = Arc::new(Record::new(naming, state, SystemTime::now()));
+        self.check_seals(&record)?;
         let mounts = self.plan(&record)?;
         // The directory comes first: a crash before the record leaves one that nothing names, which
         // the next start sweeps.
@@ -137,7 +139,8 @@ impl Snapshotter {
                 Flavour::Host { names: self.inner.ledger.mounts.names_of(&chain.layers)? }
             }
         };
-        let (state, size) = state(purpose, profile, chain, flavour);
+        let verity = verity(profile.verity, chain)?;
+        let (state, size) = state(purpose, profile, chain, flavour, verity);
         let content = match &state {
             State::Active(active) if active.writable == Writable::Block => {
                 Some(Content::block(size, &active.lower, &chain.root))
@@ -201,11 +204,28 @@ impl Snapshotter {
     }
 }
 
+/// The layers of whose dm-verity trees the plan is to tell.
+fn verity(mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> {
+    let without = chain.layers.iter().find(|layer| !chain.verity.contains(*layer));
+    match (mode, without) {
+        (VerityMode::Off, _) => Ok(BTreeSet::new()),
+        (VerityMode::Require, Some(layer)) => Err(Error::NoVerity { layer: layer.clone() }),
+        (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
+    }
+}
+
 /// The state of a new snapshot, and the size of its block, if it has one.
-fn state(purpose: Purpose, profile: &Profile, chain: &Chain, flavour: Flavour) -> (State, u64) {
+fn state(
+    purpose: Purpose,
+    profile: &Profile,
+    chain: &Chain,
+    flavour: Flavour,
+    verity: BTreeSet<LayerKey>,
+) -> (State, u64) {
     let lower = |mapping| Lower {
         flavour,
         layers: chain.layers.clone(),
+        verity,
         overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
         mapping,
     };

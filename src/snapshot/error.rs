@@ -45,6 +45,36 @@ pub enum Error {
         /// The directory of all snapshots.
         directory: std::path::PathBuf,
     },
+    /// The profile requires dm-verity trees, and a layer was made before one was asked for.
+    #[error(
+        "layer {layer} has no dm-verity tree, which the profile requires: remove every image that has this layer, \
+         and pull again"
+    )]
+    NoVerity {
+        /// The layer.
+        layer: LayerKey,
+    },
+    /// Layers are to be sealed with fs-verity, and cannot be.
+    #[error(
+        "the file system of {} has no fs-verity, which enable_fsverity asks for: give an ext4 the feature with \
+         tune2fs -O verity DEVICE (block size as large as a page, Linux 5.4 or newer with CONFIG_FS_VERITY), take a \
+         btrfs or f2fs, or set enable_fsverity to false", root.display()
+    )]
+    NoFsverity {
+        /// The root directory.
+        root: std::path::PathBuf,
+    },
+    /// The file of a layer is not the one that was sealed with fs-verity.
+    #[error(
+        "layer {layer} is not what was sealed with fs-verity ({reason}): find out who changed it, remove every image \
+         that has this layer, and pull again"
+    )]
+    Tampered {
+        /// The layer.
+        layer: LayerKey,
+        /// What was found.
+        reason: String,
+    },
     /// There is no such snapshot.
     #[error("snapshot {key:?} does not exist in {profile:?}")]
     NotFound {
@@ -194,7 +224,7 @@ pub enum Error {
         /// The layer that was to be added.
         expected: Digest,
     },
-    /// A layer record does not fit its own key, or is not of a tar where a tar was applied.
+    /// A layer record does not fit its own key, or is not of a blob where a blob was applied.
     #[error("layer record with key {key} does not belong to the layer that was applied")]
     InconsistentLayer {
         /// The key.
@@ -219,6 +249,7 @@ impl Classify for Error {
         use error::Kind;
         match self {
             Self::UnknownProfile { .. }
+            | Self::NoFsverity { .. }
             | Self::EmptyKey
             | Self::InvalidLabel { .. }
             | Self::ParentNotCommitted { .. }
@@ -232,12 +263,14 @@ impl Classify for Error {
             | Self::HasChildren { .. }
             | Self::Written { .. }
             | Self::NoQuota { .. }
+            | Self::NoVerity { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),
             Self::Stopping => Kind::Unavailable,
             Self::WrittenLost
             | Self::LayerMissing { .. }
+            | Self::Tampered { .. }
             | Self::BrokenChain { .. }
             | Self::KeyCollision { .. } => Kind::DataLoss,
             Self::InconsistentLayer { .. } | Self::SealingPanicked => Kind::Internal,

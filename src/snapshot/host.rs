@@ -4,19 +4,25 @@
 //! never lacks them for long, and no mount lacks a record. They go with the record too: the layers'
 //! with the layer, a block's with the snapshot's directory, both by way of the trash.
 
+use nexuserofs_guest::verity::Parameters;
+
 use super::Error;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, MountName, mounting};
+use crate::expose::host::{Adoption, Integrity, Known, MountName, Wanted, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
-use crate::layer::LayerKey;
+use crate::layer::{LayerKey, LayerRecord};
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    ledger.mounts.ensure(lower.layers.iter().zip(names))?;
+    let wanted = lower.layers.iter().zip(names).map(|(layer, name)| {
+        let integrity = integrity(ledger, record, lower, layer)?;
+        Ok(Wanted { layer, name, integrity })
+    });
+    ledger.mounts.ensure(wanted.collect::<Result<Vec<_>, Error>>()?)?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -26,6 +32,27 @@ pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
         mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
     }
     Ok(())
+}
+
+/// How a layer of this snapshot is to be mounted. The plan says whether it is to be checked, and the profile as it
+/// is now whether it is mounted at all where it cannot be.
+fn integrity(ledger: &Ledger, record: &Record, lower: &Lower, layer: &LayerKey) -> Result<Integrity, Error> {
+    if !lower.verity.contains(layer) {
+        return Ok(Integrity::Unchecked);
+    }
+    let parameters = ledger.read(|index| index.layer(layer).and_then(|record| parameters(record)));
+    match (parameters, ledger.must_check(&record.profile)) {
+        (Some(parameters), true) => Ok(Integrity::Required(parameters)),
+        (Some(parameters), false) => Ok(Integrity::Preferred(parameters)),
+        (None, true) => Err(Error::NoVerity { layer: layer.clone() }),
+        (None, false) => Ok(Integrity::Unchecked),
+    }
+}
+
+/// What a layer is checked by, if it has a hash tree.
+fn parameters(record: &LayerRecord) -> Option<Parameters> {
+    // An image larger than any device has none.
+    record.verity.as_ref()?.parameters().ok()
 }
 
 /// Whether the names in this snapshot's plan are those of its layers still.
@@ -38,8 +65,10 @@ pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
 pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     let planned = ledger.read(planned);
-    let exists = |layer: &LayerKey| ledger.read(|index| index.layer(layer).is_some());
-    let adoption = ledger.mounts.adopt(planned, exists)?;
+    let known = |layer: &LayerKey| {
+        ledger.read(|index| index.layer(layer).map(|record| Known { verity: parameters(record) }))
+    };
+    let adoption = ledger.mounts.adopt(planned, known)?;
     for record in records {
         if let Err(error) = attach(ledger, &record) {
             tracing::error!(

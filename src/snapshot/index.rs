@@ -1,13 +1,13 @@
 //! All records in memory, with what is derived from them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Error;
 use super::record::{Record, SnapshotId, State};
 use crate::image::digest::Digest;
-use crate::layer::{LAYOUT_VERSION, LayerKey, LayerRecord, RootAttributes};
+use crate::layer::{LayerKey, LayerRecord, Recipe, RootAttributes};
 
 /// One change of one record. Those of one operation happen together.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub(super) enum Change {
 pub(super) struct Chain {
     /// Newest first.
     pub(super) layers: Vec<LayerKey>,
+    /// Those with a dm-verity tree.
+    pub(super) verity: BTreeSet<LayerKey>,
     /// Attributes of `/` as the newest layer that names it says.
     pub(super) root: RootAttributes,
 }
@@ -52,8 +54,8 @@ pub(super) struct Index {
     layers: BTreeMap<LayerKey, Arc<LayerRecord>>,
     /// How often records name a layer, whether it exists or not. No entry means never.
     references: HashMap<LayerKey, usize>,
-    /// Layers by compressed digest.
-    blobs: HashMap<Digest, LayerKey>,
+    /// Layers by compressed digest: one for each recipe that was followed. No entry means none.
+    blobs: HashMap<Digest, BTreeSet<LayerKey>>,
 }
 
 impl Index {
@@ -125,14 +127,16 @@ impl Index {
         self.layers.values()
     }
 
-    pub(super) fn layer_of_blob(&self, blob: &Digest) -> Option<&Arc<LayerRecord>> {
-        self.layers.get(self.blobs.get(blob)?)
+    /// The layer that was made of this blob in this way.
+    pub(super) fn layer_of_blob(&self, blob: &Digest, recipe: &Recipe) -> Option<&Arc<LayerRecord>> {
+        let mut layers = self.blobs.get(blob)?.iter().filter_map(|key| self.layers.get(key));
+        layers.find(|layer| is_made(layer, recipe))
     }
 
-    /// The layer with this uncompressed digest in the current layout.
-    pub(super) fn layer_of_diff(&self, diff_id: &Digest) -> Option<&Arc<LayerRecord>> {
-        let layer = self.layers.get(&LayerKey::new(LAYOUT_VERSION, diff_id))?;
-        (layer.tar()?.diff_id == *diff_id).then_some(layer)
+    /// The layer that the current version of this recipe made of the content with this digest.
+    pub(super) fn layer_of_diff(&self, diff_id: &Digest, recipe: &Recipe) -> Option<&Arc<LayerRecord>> {
+        let layer = self.layers.get(&LayerKey::made(recipe, recipe.version(), diff_id))?;
+        (layer.content()?.diff_id == *diff_id && is_made(layer, recipe)).then_some(layer)
     }
 
     /// What a new snapshot on `parent` finds below it.
@@ -157,6 +161,9 @@ impl Index {
                 .layer(key)
                 .ok_or_else(|| Error::LayerMissing { name: name.clone(), layer: key.clone() })?;
             chain.layers.push(key.clone());
+            if layer.verity.is_some() {
+                chain.verity.insert(key.clone());
+            }
             root = root.or(layer.root.as_ref());
             let Some(next) = &record.parent else { break };
             // More links than snapshots are a circle, which only a damaged database can hold.
@@ -238,18 +245,27 @@ impl Index {
     }
 
     fn insert_layer(&mut self, record: Arc<LayerRecord>) {
-        for blob in record.tar().into_iter().flat_map(|tar| &tar.blobs) {
-            self.blobs.insert(*blob, record.key.clone());
+        for blob in record.content().into_iter().flat_map(|content| &content.blobs) {
+            self.blobs.entry(*blob).or_default().insert(record.key.clone());
         }
         self.layers.insert(record.key.clone(), record);
     }
 
     fn remove_layer(&mut self, key: &LayerKey) {
         let Some(record) = self.layers.remove(key) else { return };
-        for blob in record.tar().into_iter().flat_map(|tar| &tar.blobs) {
-            self.blobs.remove(blob);
+        for blob in record.content().into_iter().flat_map(|content| &content.blobs) {
+            if let Some(keys) = self.blobs.get_mut(blob) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.blobs.remove(blob);
+                }
+            }
         }
     }
+}
+
+fn is_made(layer: &LayerRecord, recipe: &Recipe) -> bool {
+    layer.layout == recipe.version() && layer.content().is_some_and(|content| content.recipe == *recipe)
 }
 
 fn increment<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {

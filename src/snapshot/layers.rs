@@ -12,7 +12,7 @@ use crate::expose::mount::Mount;
 use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, Source, Staging, TarLayer};
+use crate::layer::{BlobLayer, FromBlob, HashTree, LayerKey, LayerRecord, Recipe, Source, Staging};
 
 /// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
 /// same snapshot.
@@ -64,21 +64,21 @@ impl Snapshotter {
         }
     }
 
-    /// The layer that a compressed blob is known to give, if its file is whole.
+    /// The layer that a compressed blob is known to give in this way, if its file is whole.
     #[must_use]
-    pub fn layer_of_blob(&self, blob: &Digest) -> Option<TarLayer> {
-        self.whole(self.inner.ledger.read(|index| index.layer_of_blob(blob).cloned()))
+    pub fn layer_of_blob(&self, blob: &Digest, recipe: &Recipe) -> Option<BlobLayer> {
+        self.whole(self.inner.ledger.read(|index| index.layer_of_blob(blob, recipe).cloned()))
     }
 
-    /// The layer with this uncompressed digest, if its file is whole.
+    /// The layer that content with this digest gives in this way, if its file is whole.
     #[must_use]
-    pub fn layer_of_diff(&self, diff_id: &Digest) -> Option<TarLayer> {
-        self.whole(self.inner.ledger.read(|index| index.layer_of_diff(diff_id).cloned()))
+    pub fn layer_of_diff(&self, diff_id: &Digest, recipe: &Recipe) -> Option<BlobLayer> {
+        self.whole(self.inner.ledger.read(|index| index.layer_of_diff(diff_id, recipe).cloned()))
     }
 
     /// A layer whose file is damaged counts as none, so that the next pull builds it again.
-    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<TarLayer> {
-        layer.filter(|layer| self.is_whole(layer))?.tar_layer()
+    fn whole(&self, layer: Option<Arc<LayerRecord>>) -> Option<BlobLayer> {
+        layer.filter(|layer| self.is_whole(layer))?.blob_layer()
     }
 
     fn is_whole(&self, layer: &LayerRecord) -> bool {
@@ -97,6 +97,12 @@ impl Snapshotter {
         self.inner.ledger.read(|index| index.by_id(claim.snapshot)?.announced_diff_id())
     }
 
+    /// Whether a layer that is made gets a dm-verity tree.
+    #[must_use]
+    pub fn hash_tree(&self) -> HashTree {
+        self.inner.settings.hash_tree()
+    }
+
     /// A directory to build a layer in.
     ///
     /// # Errors
@@ -106,7 +112,7 @@ impl Snapshotter {
     }
 
     /// Attaches a layer that exists, in place of any that was attached before. None if there is none
-    /// with this diffID, or its file is damaged: then it has to be built.
+    /// with this diffID that was made in this way, or its file is damaged: then it has to be built.
     ///
     /// `blob` is a compressed digest that gives this layer, verified by the caller.
     ///
@@ -115,11 +121,13 @@ impl Snapshotter {
     pub fn attach_existing(
         &self,
         claim: &Claim,
+        recipe: &Recipe,
         diff_id: &Digest,
         blob: &Digest,
-    ) -> Result<Option<TarLayer>, Error> {
-        let key = LayerKey::new(crate::layer::LAYOUT_VERSION, diff_id);
-        self.share(claim, &key, diff_id, &BTreeSet::from([*blob]))
+    ) -> Result<Option<BlobLayer>, Error> {
+        let key = LayerKey::made(recipe, recipe.version(), diff_id);
+        let (blobs, recipe) = (BTreeSet::from([*blob]), recipe.clone());
+        self.share(claim, &key, &FromBlob { diff_id: *diff_id, bytes: 0, blobs, recipe })
     }
 
     /// Attaches a layer that was just built, in place of any that was attached before. If the same
@@ -133,12 +141,12 @@ impl Snapshotter {
         claim: &Claim,
         staging: Staging,
         record: LayerRecord,
-    ) -> Result<TarLayer, Error> {
-        let Some(layer) = record.tar_layer().filter(|_| record.is_consistent()) else {
+    ) -> Result<BlobLayer, Error> {
+        let Some(layer) = record.blob_layer().filter(|_| record.is_consistent()) else {
             return Err(Error::InconsistentLayer { key: record.key });
         };
         let _publication = self.inner.publications.lock(layer.key.clone());
-        if let Some(existing) = self.share(claim, &layer.key, &layer.tar.diff_id, &layer.tar.blobs)? {
+        if let Some(existing) = self.share(claim, &layer.key, &layer.content)? {
             return Ok(existing);
         }
         self.inner.ledger.publish(staging, record, |index| with_layer(index, claim, &layer.key))?;
@@ -146,30 +154,24 @@ impl Snapshotter {
     }
 
     /// Attaches the layer with this key, if it is whole, and notes further blobs that give it.
-    fn share(
-        &self,
-        claim: &Claim,
-        key: &LayerKey,
-        diff_id: &Digest,
-        blobs: &BTreeSet<Digest>,
-    ) -> Result<Option<TarLayer>, Error> {
+    fn share(&self, claim: &Claim, key: &LayerKey, wanted: &FromBlob) -> Result<Option<BlobLayer>, Error> {
         let ledger = &self.inner.ledger;
         let mut shared = None;
         ledger.change(|index| {
             let Some(layer) = index.layer(key) else { return Ok(Vec::new()) };
-            let Some(mut tar) = layer.tar().cloned() else { return Ok(Vec::new()) };
-            if tar.diff_id != *diff_id {
-                let (key, found) = (key.clone(), tar.diff_id);
-                return Err(Error::KeyCollision { key, found, expected: *diff_id });
+            let Some(mut content) = layer.content().cloned() else { return Ok(Vec::new()) };
+            if content.diff_id != wanted.diff_id || content.recipe != wanted.recipe {
+                let (key, found) = (key.clone(), content.diff_id);
+                return Err(Error::KeyCollision { key, found, expected: wanted.diff_id });
             }
             if !self.is_whole(layer) {
                 return Ok(Vec::new());
             }
             let mut changes = vec![Change::UpdateSnapshot(with_layer(index, claim, key)?)];
-            let is_news = !tar.blobs.is_superset(blobs);
-            tar.blobs.extend(blobs);
-            let layer = LayerRecord { source: Source::FromTar(tar), ..LayerRecord::clone(layer) };
-            shared = layer.tar_layer();
+            let is_news = !content.blobs.is_superset(&wanted.blobs);
+            content.blobs.extend(&wanted.blobs);
+            let layer = LayerRecord { source: Source::FromBlob(content), ..LayerRecord::clone(layer) };
+            shared = layer.blob_layer();
             if is_news {
                 changes.push(Change::UpdateLayer(Arc::new(layer)));
             }

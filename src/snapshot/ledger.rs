@@ -3,6 +3,7 @@
 //! Readers take a lock that is never held over input or output. Writers queue for the database,
 //! and nothing but its transaction and a few renames happens in that queue.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::Error;
@@ -23,6 +24,8 @@ pub(super) struct Ledger {
     pub(super) shelf: Shelf,
     pub(super) mounts: LayerMounts,
     pub(super) trash: Trash,
+    /// Profiles whose layers are mounted checked or not at all.
+    strict: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -34,7 +37,26 @@ impl Ledger {
         mounts: LayerMounts,
         trash: Trash,
     ) -> Self {
-        Self { index: RwLock::new(index), store: Mutex::new(store), directories, shelf, mounts, trash }
+        let strict = BTreeSet::new();
+        Self {
+            index: RwLock::new(index),
+            store: Mutex::new(store),
+            directories,
+            shelf,
+            mounts,
+            trash,
+            strict,
+        }
+    }
+
+    /// The same with profiles whose layers are mounted checked or not at all.
+    pub(super) fn with_strict(self, strict: BTreeSet<String>) -> Self {
+        Self { strict, ..self }
+    }
+
+    /// Whether the layers of this profile are mounted checked or not at all.
+    pub(super) fn must_check(&self, profile: &str) -> bool {
+        self.strict.contains(profile)
     }
 
     /// Looks at the records. `look` must not block.

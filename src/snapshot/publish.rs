@@ -18,7 +18,8 @@ impl Ledger {
         name_it: impl FnOnce(&Index) -> Result<Arc<Record>, Error>,
     ) -> Result<(), Error> {
         let key = record.key.clone();
-        let sealed = staging.seal(&record)?;
+        let sealed = staging.seal(record, self.shelf.protection())?;
+        let record = sealed.record().clone();
         // Mounted is the damaged file that this one replaces. Containers that run on it keep it.
         if let Err(error) = self.mounts.unmount(&key) {
             tracing::warn!(%error, layer = %key, "a damaged layer stays mounted");

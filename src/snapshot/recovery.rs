@@ -15,16 +15,19 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::{Content, Directories, WRITABLE_NAMES};
 use super::host;
 use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
+use super::settings::SnapshotSettings;
 use super::{Error, Kind};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
+use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
+use crate::layer::{LayerKey, LayerRecord, Protection, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
 use crate::store::staging::StagingArea;
 use crate::store::trash::Trash;
@@ -97,17 +100,23 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
-/// Opens what lies below `root`.
-pub(super) fn recover(root: &Path, database: Box<dyn Medium>) -> Result<Recovered, Error> {
+/// Opens what lies below the root of these settings.
+pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) -> Result<Recovered, Error> {
+    let root = settings.root.as_path();
+    let protection = settings.protection;
     let directories = Directories::new(make_directory(&root.join("snapshots"))?);
-    let shelf = Shelf::new(make_directory(&root.join("layers"))?);
+    let shelf = Shelf::new(make_directory(&root.join("layers"))?).with_protection(protection);
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
+    if protection.fsverity && !has_fsverity(staging.path())? {
+        return Err(Error::NoFsverity { root: root.to_owned() });
+    }
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
-    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash);
+    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash).with_strict(settings.strict());
     report_missing(&ledger, &staging, &mut report);
+    restore_verity(&ledger);
     drop_unusable_layers(&ledger, &mut report)?;
     sweep(&ledger, &staging, &mut report)?;
     report.mounts = host::adopt(&ledger)?;
@@ -256,6 +265,22 @@ fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
     let made = ledger.directories.build(record, &content, staging);
     let placed = made.and_then(|made| Ok(made.publish(&ledger.directories.of(record.id))?));
     placed.inspect_err(|error| tracing::warn!(%error, "a snapshot directory cannot be made again")).is_ok()
+}
+
+/// Writes again what runtimes are told of dm-verity trees where it is not as the records say. Plans name it.
+fn restore_verity(ledger: &Ledger) {
+    let with_tree = |record: &&Arc<LayerRecord>| record.verity.is_some();
+    let layers: Vec<_> = ledger.read(|index| index.layers().filter(with_tree).cloned().collect());
+    for record in layers {
+        match ledger.shelf.restore_verity(&record) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(layer = %record.key, "the parameters of a dm-verity tree were written again")
+            }
+            // The check of the layer that follows finds the same, and says what becomes of it.
+            Err(error) => tracing::warn!(%error, layer = %record.key, "no parameters of a dm-verity tree"),
+        }
+    }
 }
 
 /// Removes the records of layers that no snapshot names or whose file is damaged. The latter come

@@ -10,7 +10,7 @@ use super::unshift::unshift;
 use crate::expose::block::{Holder, MountedBlock};
 use crate::expose::plan::Writable;
 use crate::image::tree::Tree;
-use crate::layer::{LayerRecord, Staging, written};
+use crate::layer::{HashTree, LayerRecord, Staging, written};
 use crate::store::staging::StagingArea;
 
 /// What layers are made with.
@@ -18,6 +18,7 @@ use crate::store::staging::StagingArea;
 pub(super) struct Workshop {
     pub(super) ledger: Arc<Ledger>,
     pub(super) staging: StagingArea,
+    pub(super) hash_tree: HashTree,
 }
 
 impl Workshop {
@@ -62,12 +63,12 @@ impl Workshop {
         let layer = match written.writable {
             Writable::Extraction | Writable::Directory => {
                 let upper = self.ledger.directories.open_upper(id)?;
-                written::build(upper, &path, id, &adjust, stop)?
+                written::build(upper, &path, id, self.hash_tree, &adjust, stop)?
             }
             Writable::Staged => return Err(Error::WrittenLost),
             Writable::Block => {
                 let block = MountedBlock::open(&self.ledger.directories.block(id), holder)?;
-                written::build(block.upper()?, &path, id, &adjust, stop)?
+                written::build(block.upper()?, &path, id, self.hash_tree, &adjust, stop)?
             }
         };
         Ok((staging, layer))

@@ -1,16 +1,36 @@
 //! What an operator may choose about snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath};
+use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath, VerityMode};
+use crate::layer::{HashTree, Protection};
 
 /// What an operator may choose about snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSettings {
     /// Directory that holds everything, made if it does not exist.
     pub root: RootPath,
+    /// What keeps layer files from being changed.
+    pub protection: Protection,
     /// Profiles by the name that a request calls the snapshotter by.
     pub profiles: BTreeMap<String, Profile>,
+}
+
+impl SnapshotSettings {
+    /// Whether layers that are made get a dm-verity tree: one file serves all profiles.
+    #[must_use]
+    pub fn hash_tree(&self) -> HashTree {
+        match self.profiles.values().all(|profile| profile.verity == VerityMode::Off) {
+            true => HashTree::Without,
+            false => HashTree::With,
+        }
+    }
+
+    /// The profiles whose layers are mounted checked or not at all.
+    pub(super) fn strict(&self) -> BTreeSet<String> {
+        let strict = self.profiles.iter().filter(|(_, profile)| profile.verity == VerityMode::Require);
+        strict.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// What one kind of consumer is given.
@@ -22,6 +42,8 @@ pub struct Profile {
     pub default_size: u64,
     /// What becomes of a size that a client asks for where writes go to a directory.
     pub project_quota: ProjectQuota,
+    /// Whether the layers have dm-verity trees, and plans tell of them.
+    pub verity: VerityMode,
     /// Options that are added to overlay mounts, in this order.
     pub overlay_options: Vec<OverlayOption>,
 }

@@ -15,6 +15,7 @@ use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
+use crate::layer::shelf::Found;
 use crate::store::staging::StagingArea;
 use crate::store::tree::DiskUsage;
 use crate::store::{FileMedium, Medium};
@@ -71,9 +72,13 @@ impl Snapshotter {
             layers: format!("{root}/layers"),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
         };
-        let recovered = recovery::recover(settings.root.as_path(), database)?;
+        let recovered = recovery::recover(&settings, database)?;
         let ledger = Arc::new(recovered.ledger);
-        let workshop = Workshop { ledger: Arc::clone(&ledger), staging: recovered.staging.clone() };
+        let workshop = Workshop {
+            ledger: Arc::clone(&ledger),
+            staging: recovered.staging.clone(),
+            hash_tree: settings.hash_tree(),
+        };
         let sealing = Sealing::start(workshop)?;
         ledger
             .read(|index| index.unsealed().collect::<Vec<_>>())
@@ -95,9 +100,10 @@ impl Snapshotter {
     /// they name is mounted.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`].
+    /// [`Error::NotFound`]; [`Error::NoMounts`] for a committed snapshot; [`Error::Host`]; [`Error::Tampered`].
     pub fn mounts(&self, profile: &str, key: &str) -> Result<Vec<Mount>, Error> {
         let record = self.record(profile, key)?;
+        self.check_seals(&record)?;
         let mounts = self.plan(&record)?;
         host::attach(&self.inner.ledger, &record)?;
         Ok(mounts)
@@ -154,6 +160,15 @@ impl Snapshotter {
         records.iter().map(|record| record.info()).collect()
     }
 
+    /// The snapshots whose plans have a layer, as `PROFILE/KEY`, those that stand on it included.
+    #[must_use]
+    pub fn users_of(&self, layer: &LayerKey) -> Vec<String> {
+        let has_layer =
+            |record: &&Arc<Record>| record.lower().is_some_and(|lower| lower.layers.contains(layer));
+        let name = |record: &Arc<Record>| format!("{}/{}", record.profile, record.key);
+        self.inner.ledger.read(|index| index.snapshots().filter(has_layer).map(name).collect())
+    }
+
     /// Space that a snapshot takes, without its parents. For an active snapshot in directory mode
     /// the directory is walked. For a committed one whose layer is still to be made, it waits for that.
     ///
@@ -203,6 +218,23 @@ impl Snapshotter {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
         record.mounts(Places { snapshot: &snapshot, layers: &texts.layers, mounts: &texts.mounts })
+    }
+
+    /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.
+    pub(super) fn check_seals(&self, record: &Record) -> Result<(), Error> {
+        let ledger = &self.inner.ledger;
+        if !ledger.shelf.protection().fsverity {
+            return Ok(());
+        }
+        let keys = record.lower().map(|lower| lower.layers.as_slice()).unwrap_or_default();
+        let layers: Vec<_> =
+            ledger.read(|index| keys.iter().filter_map(|key| index.layer(key).cloned()).collect());
+        for layer in layers {
+            if let Found::Broken { reason } = ledger.shelf.measure(&layer) {
+                return Err(Error::Tampered { layer: layer.key.clone(), reason });
+            }
+        }
+        Ok(())
     }
 
     /// The settings of a profile that something new is asked for in.

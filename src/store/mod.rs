@@ -12,6 +12,7 @@ pub mod database;
 mod error;
 #[cfg(test)]
 pub(crate) mod faults;
+mod immutable;
 mod medium;
 pub mod sidecar;
 pub mod staging;

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use super::Error;
+use super::{Error, immutable};
 
 /// Space that a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -286,8 +286,20 @@ fn open_beneath(parent: &OwnedFd, name: impl Arg) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
 }
 
-fn unlink(parent: &OwnedFd, name: impl Arg, flags: AtFlags, path: &dyn Fn() -> PathBuf) -> Result<(), Error> {
-    match rustix::fs::unlinkat(parent, name, flags) {
+fn unlink(
+    parent: &OwnedFd,
+    name: impl Arg + Copy,
+    flags: AtFlags,
+    path: &dyn Fn() -> PathBuf,
+) -> Result<(), Error> {
+    let unlinked = match rustix::fs::unlinkat(parent, name, flags) {
+        // Layer files have the immutable attribute, wherever they are when their time is over.
+        Err(Errno::PERM) if immutable::release(parent, name) == Ok(true) => {
+            rustix::fs::unlinkat(parent, name, flags)
+        }
+        unlinked => unlinked,
+    };
+    match unlinked {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::BUSY) => Err(Error::Mounted { path: path() }),
         Err(error) => Err(Error::io("delete", &path())(error)),
@@ -298,6 +310,8 @@ fn unlink(parent: &OwnedFd, name: impl Arg, flags: AtFlags, path: &dyn Fn() -> P
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
     use super::*;
     use crate::skipped::skip;
@@ -320,6 +334,26 @@ mod tests {
         delete(&tree).unwrap();
         assert!(!tree.exists());
         assert!(kept.join("file").exists());
+    }
+
+    #[test]
+    fn removes_what_is_immutable() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        for (name, attribute) in [("layer", IFlags::IMMUTABLE), ("log", IFlags::APPEND)] {
+            fs::write(tree.join(name), "x").unwrap();
+            let file = fs::File::open(tree.join(name)).unwrap();
+            let attributes = ioctl_getflags(&file).map(|attributes| attributes | attribute);
+            if let Err(error) = attributes.and_then(|attributes| ioctl_setflags(&file, attributes)) {
+                skip("removes_what_is_immutable", format!("no such attribute: {error}"));
+                return;
+            }
+            fs::remove_file(tree.join(name)).unwrap_err();
+        }
+        delete(&tree.join("log")).unwrap();
+        delete(&tree).unwrap();
+        assert!(!tree.exists());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub enum Access {
 pub struct LoopDevice {
     path: PathBuf,
     /// Keeps the device attached.
-    _device: File,
+    device: File,
 }
 
 impl LoopDevice {
@@ -50,7 +50,7 @@ impl LoopDevice {
             let path = PathBuf::from(format!("/dev/loop{}", free_number(&control)?));
             let device = OpenOptions::new().read(true).write(writable).open(&path)?;
             match configure(&device, backing, access) {
-                Ok(()) => return Ok(Self { path, _device: device }),
+                Ok(()) => return Ok(Self { path, device }),
                 Err(Errno::BUSY) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
             }
@@ -77,7 +77,7 @@ impl LoopDevice {
                 device => device?,
             };
             if backing_of(&device)? == Some((wanted.dev(), wanted.ino())) {
-                return Ok(Some(Self { path, _device: device }));
+                return Ok(Some(Self { path, device }));
             }
         }
         Ok(None)
@@ -87,6 +87,14 @@ impl LoopDevice {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its number as the kernel has it, major and minor in one (`dev_t`).
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub fn number(&self) -> io::Result<u64> {
+        Ok(self.device.metadata()?.rdev())
     }
 }
 

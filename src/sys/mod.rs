@@ -1,6 +1,7 @@
 //! System calls that no library offers safely. The only room with `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod fs_verity;
 pub mod id_mapped;
 pub mod locks;
 pub mod loop_device;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nexuserofs::diff::Differ;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::cache::LayerCache;
-use nexuserofs::layer::{LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Recipe, build};
 
 use crate::store::Fault;
 use crate::{Bench, gzip, tar};
@@ -15,7 +15,7 @@ use crate::{Bench, gzip, tar};
 /// Puts the layer of `tar` into the cache under the diffID `name`, and returns its file.
 fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
     let slot = cache.slot().unwrap();
-    let built = build::read(&mut &*tar, slot.path()).unwrap().seal(&name).unwrap();
+    let built = build::read(&mut &*tar, slot.path(), HashTree::Without).unwrap().seal(&name).unwrap();
     let record = LayerRecord::from_tar(name, tar.len() as u64, built.image_bytes, built.root, name);
     slot.publish(name, &record).unwrap().path().to_owned()
 }
@@ -51,8 +51,8 @@ async fn a_cached_file_is_taken_and_survives_the_cache() {
     bench.commit("layer");
     fs::remove_dir_all(cache.directory()).unwrap();
     assert!(fs::read(bench.only_layer()).unwrap() == whole);
-    let known = bench.snapshots.layer_of_blob(&Digest::of(&blob)).unwrap();
-    assert_eq!(known.tar.diff_id, Digest::of(&tar), "the next Apply of this blob reads nothing");
+    let known = bench.snapshots.layer_of_blob(&Digest::of(&blob), &Recipe::Native).unwrap();
+    assert_eq!(known.content.diff_id, Digest::of(&tar), "the next Apply of this blob reads nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nexuserofs::image::digest::Digest;
+use nexuserofs::layer::Recipe;
 
 use crate::store::Fault;
 use crate::{Bench, GZIP, PROFILE, gzip, tar};
@@ -17,7 +18,7 @@ async fn drop_and_retry(blob: &[u8], tar: &[u8], fault: Fault, patience: Duratio
     if outcome.is_err() {
         bench.settled().await;
         // A request that is dropped at its very end may have attached its layer already.
-        let attached = bench.snapshots.layer_of_diff(&Digest::of(tar)).is_some();
+        let attached = bench.snapshots.layer_of_diff(&Digest::of(tar), &Recipe::Native).is_some();
         assert_eq!(bench.layers().len(), usize::from(attached), "{fault:?} after {patience:?}");
     }
     bench.store.put(blob, Fault::None);

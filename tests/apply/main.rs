@@ -7,6 +7,7 @@
 
 mod cached;
 mod cancelled;
+mod native;
 mod refused;
 mod shared;
 mod store;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use nexuserofs::diff::{Applied, ApplyRequest, ContentStore, Descriptor, Differ, Error};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
+use nexuserofs::layer::Protection;
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
 use store::{Fault, Store};
 use tempfile::TempDir;
@@ -44,7 +46,11 @@ impl Bench {
         let store = Store::start(root.path()).await;
         let data = root.path().join("data");
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
-        let settings = SnapshotSettings { root: data.to_str().unwrap().parse().unwrap(), profiles };
+        let settings = SnapshotSettings {
+            root: data.to_str().unwrap().parse().unwrap(),
+            protection: Protection::default(),
+            profiles,
+        };
         let (snapshots, _) = Snapshotter::open(settings).unwrap();
         let content = ContentStore::new(&store.address).unwrap();
         let differ = Differ::new(snapshots.clone(), content, 2);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use nexuserofs::image::digest::Digest;
+use nexuserofs::layer::Recipe;
 
 use crate::store::Fault;
 use crate::{Bench, gzip, tar};
@@ -32,7 +33,10 @@ async fn requests_in_flight_for_one_blob_read_it_once() {
     bench.settled().await;
     assert_eq!(bench.layers().len(), 1);
     assert_eq!(bench.store.reads(), 1);
-    assert_eq!(bench.snapshots.layer_of_blob(&Digest::of(&blob)).unwrap().tar.diff_id, Digest::of(&tar));
+    assert_eq!(
+        bench.snapshots.layer_of_blob(&Digest::of(&blob), &Recipe::Native).unwrap().content.diff_id,
+        Digest::of(&tar)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +51,7 @@ async fn another_blob_of_an_announced_layer_is_checked_and_nothing_is_written() 
     let mounts = bench.extraction("other", Some(Digest::of(&tar)));
     assert_eq!(bench.apply(&other, &mounts).await.unwrap().digest, Digest::of(&tar));
     assert_eq!(fs::metadata(bench.layers()[0].join("layer.erofs")).unwrap().modified().unwrap(), built);
-    let known = bench.snapshots.layer_of_diff(&Digest::of(&tar)).unwrap().tar.blobs;
+    let known = bench.snapshots.layer_of_diff(&Digest::of(&tar), &Recipe::Native).unwrap().content.blobs;
     assert_eq!(known, [Digest::of(&one), Digest::of(&other)].into());
 }
 

@@ -93,6 +93,8 @@ fn a_bad_file_is_named_with_line_and_remedy() {
         ("[profiles.nexuserofs-verity]", 1, &["profiles.nexuserofs-verity: ", "another name"]),
         ("[profiles.vm]\nflavour = 'guest'", 2, &["profiles.vm.flavour: ", "guest", "template", "host"]),
         ("[profiles.vm]\nproject_quota = 'yes'", 2, &["profiles.vm.project_quota: ", "yes", "require"]),
+        ("verity = 'on'", 1, &["verity: ", "on", "require"]),
+        ("[profiles.vm]\nverity = true", 2, &["verity", "string"]),
         ("[profiles.'a b']\n", 1, &["a b", "letters and digits"]),
     ] {
         let place = Place::new();
@@ -104,6 +106,20 @@ fn a_bad_file_is_named_with_line_and_remedy() {
             assert!(message.contains(word), "{text} does not say {word:?}: {message}");
         }
     }
+}
+
+#[test]
+fn fs_verity_is_refused_where_the_file_system_has_none() {
+    let place = Place::new();
+    let mut arguments = place.arguments("root", "s.sock");
+    arguments.push("--enable-fsverity".to_owned());
+    if has_fsverity(&place.path("")).expect("a file") {
+        place.start_with("first", &arguments);
+        return;
+    }
+    let (code, message) = refusal(&arguments);
+    assert_eq!(code, USAGE, "{message}");
+    assert!(message.contains("enable_fsverity") && message.contains("tune2fs"), "{message}");
 }
 
 #[test]
@@ -155,19 +171,15 @@ fn a_flag_beats_the_file() {
 fn settings_without_their_feature_are_accepted_and_reported() {
     let place = Place::new();
     let mut arguments = place.arguments("root", "s.sock");
-    arguments.extend(strings(&["--enable-fsverity=true", "--mkfs-options=-zlz4", "--log-format=json"]));
+    arguments.extend(strings(&["--mkfs-options=-zlz4", "--log-format=json"]));
     let daemon = place.start_with("first", &arguments);
     let log = daemon.log();
-    for setting in ["enable_fsverity", "set_immutable", "mkfs_options"] {
-        assert!(log.contains(&format!("\"setting\":\"{setting}\"")), "{setting}: {log}");
-    }
+    assert!(log.contains("\"setting\":\"mkfs_options\""), "{log}");
 }
 
 #[test]
 fn a_setting_that_asks_for_nothing_is_not_reported() {
     let place = Place::new();
-    let mut arguments = place.arguments("root", "s.sock");
-    arguments.push("--set-immutable=false".to_owned());
-    let daemon = place.start_with("first", &arguments);
+    let daemon = place.start_with("first", &place.arguments("root", "s.sock"));
     assert!(!daemon.log().contains("not implemented"), "{}", daemon.log());
 }

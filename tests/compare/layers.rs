@@ -5,6 +5,7 @@ use nexuserofs::error::{Classify, Kind};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::read::{Image, Limits};
+use nexuserofs::layer::Recipe;
 use tempfile::TempDir;
 
 use crate::archive::Entry;
@@ -111,7 +112,7 @@ async fn an_applied_layer_is_the_difference_before_it_is_committed() {
     let right = bench.snapshots.prepare(crate::PROFILE, "extract again", Some("base"), labels).unwrap();
     let claim = bench.snapshots.claim(&right).unwrap().unwrap();
     let diff_id = Digest::of(&crate::archive::archive(&upper()));
-    bench.snapshots.attach_existing(&claim, &diff_id, &diff_id).unwrap().unwrap();
+    bench.snapshots.attach_existing(&claim, &Recipe::Native, &diff_id, &diff_id).unwrap().unwrap();
     drop(claim);
     let blob = bench.difference(request(bench.view("left", Some("base")), right)).await;
     assert_eq!(list(&blob.bytes), UPPER);

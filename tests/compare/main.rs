@@ -26,7 +26,7 @@ use nexuserofs::diff::compare::Error;
 use nexuserofs::diff::{CompareRequest, ContentStore, Descriptor, Differ};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
 use store::{Blob, Store};
 use tempfile::TempDir;
@@ -56,7 +56,11 @@ impl Bench {
         store.state.lock().unwrap().leases.insert(LEASE.to_owned(), store::Lease::default());
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let data = root.path().join("data");
-        let settings = SnapshotSettings { root: data.to_str().unwrap().parse().unwrap(), profiles };
+        let settings = SnapshotSettings {
+            root: data.to_str().unwrap().parse().unwrap(),
+            protection: Protection::default(),
+            profiles,
+        };
         let (snapshots, _) = Snapshotter::open(settings).unwrap();
         let differ = Differ::new(snapshots.clone(), ContentStore::new(&store.address).unwrap(), 2);
         Self { _root: root, snapshots, differ, store }
@@ -75,7 +79,8 @@ impl Bench {
         let claim = self.snapshots.claim(&mounts).unwrap().unwrap();
         let staging = self.snapshots.staging().unwrap();
         let (diff_id, bytes) = (Digest::of(tar), tar.len() as u64);
-        let built = build::read(&mut tar, &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
+        let built =
+            build::read(&mut tar, &staging.layer_path(), HashTree::Without).unwrap().seal(&diff_id).unwrap();
         let record = LayerRecord::from_tar(diff_id, bytes, built.image_bytes, built.root, diff_id);
         self.snapshots.attach_built(&claim, staging, record).unwrap();
         self.snapshots.commit(PROFILE, name, &key, None, labels).unwrap();

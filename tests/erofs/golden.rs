@@ -8,6 +8,7 @@ use std::path::Path;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tree::{Metadata, Node, Timestamp, Tree};
+use nexuserofs::image::verity::Leaves;
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
@@ -27,6 +28,30 @@ fn images_are_those_of_layout_v1() {
     ];
     for (name, sample, digest) in corpus {
         assert_eq!(Digest::of(&sample.image()).hex(), digest, "{name}");
+    }
+}
+
+#[test]
+fn root_hashes_are_those_of_layout_v1() {
+    let corpus = [
+        ("empty", Sample::new().image(), "c190c15a957485a98249ade6df69b6fc1147c679896ddaeadd3a1af6423eedb4"),
+        ("tiny", tiny().image(), "cb24a71765da5f71c241dd1e149ea4a09e37591fafec02e485dd77391e752261"),
+        (
+            "everything",
+            everything().image(),
+            "293ed94b783f4be2be2b83c566c32829ed3e7341b877d4c6d11b6617a04a3a0c",
+        ),
+        ("large", large().image(), "1afd646f5dc4ffa927ecb2ebf2f196fbe85bf7c5e8ae0b4f69b5e71a43b67c6b"),
+        ("labelled", labelled().image(), "0fd06ba1d5e238f076b1682a2f8514f607f1c993c9284abf1dad71117b02721f"),
+        (
+            "archive",
+            image(&archive(&representative())),
+            "4c03e47120c102ace6a64626ab51d80f5e146f6c50058fe7c8660516147dc7b8",
+        ),
+    ];
+    for (name, image, root) in corpus {
+        let tree = Leaves::of(&mut image.as_slice()).unwrap().into_tree(image.len() as u64 / 4096).unwrap();
+        assert_eq!(tree.root().hex(), root, "{name}");
     }
 }
 

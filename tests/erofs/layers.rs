@@ -7,6 +7,8 @@ use std::path::Path;
 
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::tree::Tree;
+use nexuserofs::image::verity::Leaves;
+use nexuserofs::layer::HashTree;
 use nexuserofs::layer::build::{self, Built};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -32,6 +34,10 @@ proptest! {
         let Archived { sample, .. } = archived;
         independent::assert_shows(&image, &listing::expected(&sample.tree), &sample.probes());
 
+        let verified = directory.path().join("verified");
+        let with_tree = build_with(HashTree::With, &mut bytes.as_slice(), &bytes, &verified);
+        check_tree(&image, &with_tree, &fs::read(&verified).unwrap());
+
         let again = directory.path().join("again");
         build(&mut BufReader::with_capacity(61, bytes.as_slice()), &bytes, &again);
         prop_assert!(fs::read(again).unwrap() == image, "the size of reads changes the image");
@@ -56,7 +62,24 @@ fn kernel_shows_what_archives_describe() {
 
 /// Builds the layer file of an archive with these bytes.
 pub(crate) fn build(stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
-    build::read(stream, file).unwrap().seal(&Digest::of(archive)).unwrap()
+    build_with(HashTree::Without, stream, archive, file)
+}
+
+/// The same, with or without a dm-verity tree.
+pub(crate) fn build_with(tree: HashTree, stream: &mut impl BufRead, archive: &[u8], file: &Path) -> Built {
+    build::read(stream, file, tree).unwrap().seal(&Digest::of(archive)).unwrap()
+}
+
+/// A tree changes nothing of the image, and is the one over the finished image.
+fn check_tree(image: &[u8], built: &Built, file: &[u8]) {
+    let verity = built.verity.unwrap();
+    assert!(file.starts_with(image));
+    assert_eq!((verity.image_size(), built.image_bytes), (image.len() as u64, file.len() as u64));
+    let tree = Leaves::of(&mut &*image).unwrap().into_tree(image.len() as u64 / 4096).unwrap();
+    assert_eq!(verity.root(), tree.root());
+    let mut expected = image.to_vec();
+    tree.write(verity.uuid(), &mut expected).unwrap();
+    assert!(file == expected);
 }
 
 /// The attributes of the root are told if and only if an entry names it, without overlay's own.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -88,12 +89,16 @@ pub(crate) fn list(top: &Path) -> Listing {
     let mut pending = vec![Vec::new()];
     while let Some(path) = pending.pop() {
         let full = place(top, &path);
-        let status = fs::symlink_metadata(&full).unwrap();
+        let status = match fs::symlink_metadata(&full) {
+            // Overlayfs lists the whiteouts of a directory that one layer alone has, and does not find them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            status => status.unwrap(),
+        };
         if status.is_dir() {
             let entries = fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name().into_vec());
             pending.extend(entries.map(|name| join(&path, &name)));
         }
-        inodes.insert(path.clone(), status.ino());
+        inodes.insert(path.clone(), (status.dev(), status.ino()));
         listing.insert(path, facts(&full, &status));
     }
     listing::resolve_links(inodes, &mut listing);

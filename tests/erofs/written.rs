@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::Path;
 
 use nexuserofs::image::tree::{BLOCK_SIZE, Contents as _, Directory, InodeId, Node, Tree};
-use nexuserofs::layer::{LayerRecord, RootAttributes, upper, written};
+use nexuserofs::layer::{HashTree, LayerRecord, RootAttributes, upper, written};
 use nexuserofs::store::unique::Unique;
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, XattrFlags};
@@ -40,7 +40,7 @@ fn open(directory: &Path) -> OwnedFd {
 }
 
 fn build(top: &Path, image: &Path) -> LayerRecord {
-    written::build(open(top), image, UNIQUE.parse().unwrap(), &|_| {}, &|| false).unwrap()
+    written::build(open(top), image, UNIQUE.parse().unwrap(), HashTree::Without, &|_| {}, &|| false).unwrap()
 }
 
 /// Puts a sample into `top`. What the file system refuses is left out: the expectation is what it shows then.
@@ -352,11 +352,19 @@ fn a_stop_ends_the_work_between_files_and_within_a_large_one() {
     for limit in 0..18 {
         calls.set(0);
         let image = output.path().join(limit.to_string());
-        let result = written::build(open(top.path()), &image, unique, &|_| {}, &|| stop(limit));
+        let result =
+            written::build(open(top.path()), &image, unique, HashTree::Without, &|_| {}, &|| stop(limit));
         assert!(matches!(result, Err(written::Error::Upper(upper::Error::Stopped))), "{limit}: {result:?}");
     }
     calls.set(0);
-    let result = written::build(open(top.path()), &output.path().join("last"), unique, &|_| {}, &|| stop(18));
+    let result = written::build(
+        open(top.path()),
+        &output.path().join("last"),
+        unique,
+        HashTree::Without,
+        &|_| {},
+        &|| stop(18),
+    );
     assert!(result.is_ok(), "{result:?}");
 }
 

@@ -4,7 +4,7 @@
 
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::cache::LayerCache;
-use nexuserofs::layer::{LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, build};
 use nexuserofs::service::cache_hits::CacheHits;
 use nexuserofs_proto::containerd::services::snapshots::v1::Kind;
 use nexuserofs_proto::containerd::services::version::v1::VersionResponse;
@@ -44,7 +44,8 @@ fn put(cache: &LayerCache, name: &str) {
     let tar = tar(name);
     let diff_id = Digest::of(&tar);
     let slot = cache.slot().unwrap();
-    let built = build::read(&mut tar.as_slice(), slot.path()).unwrap().seal(&diff_id).unwrap();
+    let built =
+        build::read(&mut tar.as_slice(), slot.path(), HashTree::Without).unwrap().seal(&diff_id).unwrap();
     let record = LayerRecord::from_tar(diff_id, 10_240, built.image_bytes, built.root, diff_id);
     slot.publish(diff_id, &record).unwrap();
 }

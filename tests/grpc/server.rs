@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use nexuserofs::diff::{ContentStore, Differ};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::LayerRecord;
+use nexuserofs::layer::{LayerRecord, Protection};
 use nexuserofs::service;
 use nexuserofs::service::cache_hits::CacheHits;
 use nexuserofs::snapshot::{Profile, SnapshotSettings, Snapshotter};
@@ -53,7 +53,7 @@ impl Server {
         let hits = hits(root.path());
         let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
         let directory = root.path().join("root").to_str().unwrap().parse().unwrap();
-        let settings = SnapshotSettings { root: directory, profiles };
+        let settings = SnapshotSettings { root: directory, protection: Protection::default(), profiles };
         let (snapshotter, _) = Snapshotter::open(settings).unwrap();
 
         let containerd = root.path().join(CONTAINERD);

@@ -18,3 +18,4 @@ mod shifted;
 mod skipped;
 #[path = "../helpers/unmounting.rs"]
 mod unmounting;
+mod verity;

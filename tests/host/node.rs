@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nexuserofs::config::{Flavour, ProjectQuota};
+use nexuserofs::config::{Flavour, ProjectQuota, VerityMode};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{LayerRecord, build};
+use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
 use nexuserofs::snapshot::{Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
@@ -24,6 +24,10 @@ pub(crate) const DIR: &str = "dir";
 /// Profile in block mode.
 pub(crate) const BLOCK: &str = "block";
 pub(crate) const BLOCK_SIZE: u64 = 32 << 20;
+/// Profile in directory mode whose layers have hash trees and are checked.
+pub(crate) const CHECKED: &str = "checked";
+/// The same, if the kernel can.
+pub(crate) const IF_POSSIBLE: &str = "if-possible";
 
 /// A snapshotter in the host flavour. What it mounted is unmounted when it is dropped.
 pub(crate) struct Node {
@@ -128,9 +132,13 @@ pub(crate) fn commit(
     let claim = snapshotter.claim(&mounts).unwrap().unwrap();
     let staging = snapshotter.staging().unwrap();
     let diff_id = Digest::of(&tar);
-    let built = build::read(&mut tar.as_slice(), &staging.layer_path()).unwrap().seal(&diff_id).unwrap();
+    // The daemon would make trees for all, if one profile wants them.
+    let tree = if [CHECKED, IF_POSSIBLE].contains(&profile) { HashTree::With } else { HashTree::Without };
+    let built =
+        build::read(&mut tar.as_slice(), &staging.layer_path(), tree).unwrap().seal(&diff_id).unwrap();
     let record =
-        LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar));
+        LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, Digest::of(&tar))
+            .with_verity(built.verity);
     snapshotter.attach_built(&claim, staging, record).unwrap();
     drop(claim);
     snapshotter.commit(profile, name, &key, None, Labels::new()).unwrap();
@@ -141,13 +149,23 @@ pub(crate) fn open(root: &Path, project_quota: ProjectQuota) -> Snapshotter {
     let profile = Profile { flavour: Flavour::Host, project_quota, ..Profile::default() };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile)]);
     let root = root.to_str().unwrap().parse().unwrap();
-    Snapshotter::open(SnapshotSettings { root, profiles }).unwrap().0
+    Snapshotter::open(SnapshotSettings { root, protection: Protection::default(), profiles }).unwrap().0
 }
 
 fn settings(root: &Path) -> SnapshotSettings {
     let profile = |default_size| Profile { flavour: Flavour::Host, default_size, ..Profile::default() };
-    let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
-    SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
+    let verity = |verity| Profile { verity, ..profile(0) };
+    let profiles = BTreeMap::from([
+        (DIR.to_owned(), profile(0)),
+        (BLOCK.to_owned(), profile(BLOCK_SIZE)),
+        (CHECKED.to_owned(), verity(VerityMode::Require)),
+        (IF_POSSIBLE.to_owned(), verity(VerityMode::Auto)),
+    ]);
+    SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    }
 }
 
 pub(crate) fn mounted_below(root: &Path) -> Vec<Mounted> {

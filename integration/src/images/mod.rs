@@ -7,6 +7,7 @@ pub mod bench;
 pub mod demo;
 pub mod encodings;
 pub mod layout;
+pub mod shell;
 pub mod tiny;
 pub mod trees;
 

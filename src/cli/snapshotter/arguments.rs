@@ -41,11 +41,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     default_size: Option<String>,
 
-    /// Seal layers with fs-verity (accepted, no effect yet) [default: false]
+    /// Seal layers with fs-verity, and measure them before they are handed out [default: false]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_fsverity: Option<bool>,
 
-    /// Set the immutable attribute on finished layers (accepted, no effect yet) [default: true]
+    /// Set the immutable attribute on finished layers, where the file system has it [default: true]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     set_immutable: Option<bool>,
 
@@ -77,6 +77,7 @@ impl Arguments {
             set_immutable: self.set_immutable.map(Sourced::flag),
             mkfs_options: self.mkfs_options.map(each_from_flag),
             overlay_options: self.overlay_options.map(each_from_flag),
+            verity: None,
             layer_content_caches: None,
             trust_layer_content_caches: None,
             profiles: Default::default(),

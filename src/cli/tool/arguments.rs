@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use super::oci::Platform;
 use crate::config::defaults;
 
 /// Helps to operate nexuserofs-snapshotter.
@@ -14,18 +15,91 @@ pub(super) struct Arguments {
     #[arg(long, global = true)]
     pub(super) json: bool,
 
+    /// Print neither lines nor progress
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Build layers of tars and images, as the daemon would.
+    ///
+    /// Each layer becomes DIRECTORY/KEY.erofs, with its record in KEY.json. KEY comes from the digest of the
+    /// layer's tar, and the bytes are a function of that tar: they are the same on every host. Layers that are
+    /// there are not built again. Files are written under another name, synced and renamed.
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Build),
+    /// Write an image whose layers are EROFS images already, for registries.
+    ///
+    /// The output is a directory in OCI image layout, which skopeo and oras push as it is. Its layers are those that
+    /// the daemon would make of the source's, so whoever pulls the image has nothing to convert. Media types
+    /// and os.features are those of containerd's own converter. The same source gives the same output.
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(Convert),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
     /// written under another name, synced and renamed, so a daemon may use the directory meanwhile.
     #[command(subcommand)]
     Cache(CacheVerb),
+}
+
+const BUILD_EXAMPLES: &str = "Examples:
+  nexuserofs build --output layers layer.tar.gz
+  curl --silent URL | nexuserofs build --output layers -
+  skopeo copy docker://IMAGE oci:image && nexuserofs build --output layers image
+  nexuserofs build --output layers --image latest --platform linux/arm64 image.tar";
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// Where the layers go; made if it is missing
+    #[arg(long, short, value_name = "DIRECTORY")]
+    pub(super) output: PathBuf,
+    /// Layer tars, plain or with gzip or zstd, with - for standard input; directories in OCI image layout, and
+    /// plain tars of such
+    #[arg(required = true, value_name = "TAR|LAYOUT")]
+    pub(super) sources: Vec<PathBuf>,
+    /// Take only the image that the layout calls so
+    #[arg(long, value_name = "NAME")]
+    pub(super) image: Option<String>,
+    /// Take only images for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub(super) platform: Option<Platform>,
+    /// Take every source for the tar of a layer, also one that holds an image layout
+    #[arg(long, conflicts_with_all = ["image", "platform"])]
+    pub(super) layer: bool,
+    /// Build what is there too, and replace it
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  skopeo copy --all docker://IMAGE oci:image && nexuserofs convert image native
+  skopeo copy --all oci:native docker://OTHER
+  ctr images export image.tar IMAGE && nexuserofs convert --zstd image.tar native";
+
+#[derive(Debug, Args)]
+pub(super) struct Convert {
+    /// A directory in OCI image layout, or a plain tar of one
+    #[arg(value_name = "LAYOUT")]
+    pub(super) source: PathBuf,
+    /// The directory that is made
+    pub(super) output: PathBuf,
+    /// Take only the image that the layout calls so
+    #[arg(long, value_name = "NAME")]
+    pub(super) image: Option<String>,
+    /// Take only images for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub(super) platform: Option<Platform>,
+    /// Compress the layers. A daemon that pulls them has to decompress them before it can use them
+    #[arg(long)]
+    pub(super) zstd: bool,
+    /// Replace the output if it is there
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

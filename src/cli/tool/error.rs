@@ -1,7 +1,9 @@
 //! What can go wrong in the tool.
 
+use std::io;
 use std::path::PathBuf;
 
+use crate::cli::exit::Exit;
 use crate::diff::offline;
 use crate::image::digest::Digest;
 use crate::store;
@@ -10,11 +12,39 @@ use crate::store;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// A source that is not there.
-    #[error("cannot use {path}: name the tar of a layer, or a directory in OCI image layout", path = path.display())]
-    Source { path: PathBuf, source: std::io::Error },
+    #[error("cannot use {path}: name the tar of a layer, or a directory in OCI image layout or its tar", path = path.display())]
+    Source { path: PathBuf, source: io::Error },
+    /// A file that is no image layout.
+    #[error(
+        "{path} is neither a directory in OCI image layout nor a plain tar of one: write one with skopeo copy … oci:DIRECTORY or \
+         ctr images export FILE IMAGE",
+        path = path.display()
+    )]
+    NoLayout { path: PathBuf },
     /// A directory that is no image layout.
     #[error("{path} is not what an OCI image layout has there: write the layout again", path = path.display())]
     Layout { path: PathBuf, source: serde_json::Error },
+    /// An image that a layout does not have.
+    #[error("{path} has no image called {name:?}; it has: {known}", path = path.display())]
+    NoImage { path: PathBuf, name: String, known: String },
+    /// A platform that no image is for.
+    #[error("{path} has no image for {platform}: leave --platform out to take all that it has", path = path.display())]
+    NoPlatform { path: PathBuf, platform: String },
+    /// A layer that nobody here has the key of.
+    #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
+    Encrypted { path: PathBuf },
+    /// Nothing to convert.
+    #[error("{path} has no container images: there is nothing to convert", path = path.display())]
+    NoImages { path: PathBuf },
+    /// Nothing to build.
+    #[error("{path} has no layers that are tars: there is nothing to build", path = path.display())]
+    NoLayers { path: PathBuf },
+    /// A configuration and a manifest that contradict each other.
+    #[error("the image is damaged: {path} names {diff_ids} layers, its manifest {layers}; fetch it again", path = path.display())]
+    LayerCount { path: PathBuf, layers: usize, diff_ids: usize },
+    /// A file that cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
     /// A blob that is no layer.
     #[error("cannot make a layer of {path}", path = path.display())]
     Layer { path: PathBuf, source: offline::Error },
@@ -24,9 +54,35 @@ pub(super) enum Error {
         path = path.display()
     )]
     Mismatch { path: PathBuf, what: &'static str, found: Digest, expected: Digest },
+    /// A file that would have to be replaced.
+    #[error("{path} exists: take it away, or say --force to replace it", path = path.display())]
+    Exists { path: PathBuf },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Source { .. }
+            | Error::NoLayout { .. }
+            | Error::NoImage { .. }
+            | Error::NoPlatform { .. }
+            | Error::NoLayers { .. }
+            | Error::NoImages { .. }
+            | Error::Encrypted { .. }
+            | Error::Exists { .. } => Self::Usage,
+            Error::Layout { .. }
+            | Error::LayerCount { .. }
+            | Error::Layer { .. }
+            | Error::Mismatch { .. } => Self::Data,
+            Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
+        }
+    }
 }
 
 /// An error and what caused it, as one line.

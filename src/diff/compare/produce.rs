@@ -17,7 +17,7 @@ use crate::image::overlay::{self, Layer, Merged};
 use crate::image::tar;
 use crate::image::tar::write::{self, Options, Summary};
 use crate::image::tree::Timestamp;
-use crate::layer::build;
+use crate::layer::{HashTree, build};
 use crate::snapshot::Snapshotter;
 
 /// Size in bytes of the buffers between the steps.
@@ -106,7 +106,9 @@ impl Work {
         let pipe = |source| Error::Stream { operation: "build an EROFS layer of", source };
         let (reader, writer) = io::pipe().map_err(pipe)?;
         let (written, read) = thread::scope(|scope| {
-            let read = scope.spawn(|| build::read(&mut BufReader::with_capacity(BUFFER, reader), &path));
+            let read = scope.spawn(|| {
+                build::read(&mut BufReader::with_capacity(BUFFER, reader), &path, HashTree::Without)
+            });
             // The reader must not wait for a writer that is only still open.
             let written = self.write_tar(writer, merged).map(|(_, tar, summary)| (tar, summary));
             (written, read.join())

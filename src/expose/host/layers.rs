@@ -1,11 +1,15 @@
 //! Which layer is mounted under which name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::mounting::{self, Error, LayerMounter, is_mount_point, make_point};
+use nexuserofs_guest::verity::Parameters;
+
+use super::corruption::REMEDY;
+use super::integrity::{self, Device, Integrity, Mounted, Mounter};
+use super::mounting::{self, Error, is_mount_point, make_point};
 use super::{MountName, mountinfo};
 use crate::layer::{LayerKey, Shelf};
 use crate::store;
@@ -15,7 +19,7 @@ use crate::store;
 pub struct LayerMounts {
     directory: PathBuf,
     shelf: Shelf,
-    mounter: LayerMounter,
+    mounter: Mounter,
     names: Mutex<Names>,
     /// Held by who mounts, so that nothing is mounted twice.
     mounting: Mutex<()>,
@@ -26,6 +30,26 @@ pub struct LayerMounts {
 struct Names {
     layers: BTreeMap<MountName, LayerKey>,
     names: BTreeMap<LayerKey, MountName>,
+    /// Layers that are checked while they are read, as far as they are mounted.
+    checked: BTreeSet<MountName>,
+}
+
+/// What a plan needs mounted.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The layer.
+    pub layer: &'a LayerKey,
+    /// Its name in the plan.
+    pub name: &'a MountName,
+    /// How it is to be mounted.
+    pub integrity: Integrity,
+}
+
+/// A layer that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What its bytes are checked by, if it has a hash tree.
+    pub verity: Option<Parameters>,
 }
 
 /// What became of the mounts that were there at a start.
@@ -50,37 +74,35 @@ impl LayerMounts {
         Ok(Self {
             directory: real(directory)?,
             shelf: Shelf::new(real(layers)?),
-            mounter: LayerMounter::default(),
+            mounter: Mounter::default(),
             names: Mutex::default(),
             mounting: Mutex::default(),
         })
     }
 
     /// Takes over what an earlier daemon mounted. `planned` are the names that plans have given out;
-    /// `exists` says whether there is such a layer.
+    /// `known` tells of the layers that exist.
     ///
-    /// A mount is right if it is of the layer that a plan says. One that no plan has is kept for plans
-    /// to come, if it is of a layer that exists; every other is taken away, unless it is in use.
+    /// A mount is right if it is of the layer that a plan says, and if it is checked, by that layer's
+    /// parameters. One that no plan has is kept for plans to come, if it is of a layer that exists; every
+    /// other is taken away, unless it is in use.
     ///
     /// # Errors
     /// If the kernel does not say what is mounted.
     pub fn adopt(
         &self,
         planned: impl IntoIterator<Item = (LayerKey, MountName)>,
-        exists: impl Fn(&LayerKey) -> bool,
+        known: impl Fn(&LayerKey) -> Option<Known>,
     ) -> Result<Adoption, store::Error> {
         let mut names = self.names();
         for (layer, name) in planned {
             names.insert(layer, name);
         }
         let mut adoption = Adoption::default();
-        for (point, layer) in self.mounted()? {
+        for (point, shown) in self.mounted()? {
             let name = point.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let is_right = layer.zip(name).is_some_and(|(layer, name)| match names.layers.get(&name) {
-                Some(planned) => *planned == layer,
-                None => exists(&layer) && names.insert(layer, name),
-            });
-            if is_right {
+            let found = shown.zip(name);
+            if found.is_some_and(|(shown, name)| names.adopt(shown, name, &known)) {
                 adoption.adopted += 1;
                 continue;
             }
@@ -94,6 +116,7 @@ impl LayerMounts {
         }
         drop(names);
         self.remove_unused_points();
+        integrity::remove_unused(self.shelf.path());
         Ok(adoption)
     }
 
@@ -113,24 +136,32 @@ impl LayerMounts {
         layers.iter().zip(current).all(|(layer, name)| names.names.get(layer) == Some(name))
     }
 
-    /// Mounts these layers under these names, where they are not yet.
+    /// Mounts these layers under these names, where they are not yet. One that is mounted unchecked, and must be
+    /// checked now, is mounted anew.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; if the kernel refuses; if there is no loop device where one is needed.
-    pub fn ensure<'a>(
-        &self,
-        layers: impl IntoIterator<Item = (&'a LayerKey, &'a MountName)>,
-    ) -> Result<(), Error> {
-        for (layer, name) in layers {
-            let point = self.point(name);
-            if self.names().layers.get(name) != Some(layer) {
-                return Err(Error::NameTaken { point, wanted: layer.clone() });
+    /// [`Error::NameTaken`]; if the kernel refuses; if there is no loop device or no dm-verity where one
+    /// is needed; if a layer is in use that is to be mounted anew.
+    pub fn ensure<'a>(&self, layers: impl IntoIterator<Item = Wanted<'a>>) -> Result<(), Error> {
+        for wanted in layers {
+            let point = self.point(wanted.name);
+            if self.names().layers.get(wanted.name) != Some(wanted.layer) {
+                return Err(Error::NameTaken { point, wanted: wanted.layer.clone() });
             }
-            if !is_mount_point(&point)? {
-                self.mount(layer, &point)?;
+            if !self.is_mounted(&wanted, &point)? {
+                self.mount(&wanted, &point)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a layer is mounted as it is wanted.
+    fn is_mounted(&self, wanted: &Wanted<'_>, point: &Path) -> Result<bool, store::Error> {
+        let is_enough = match wanted.integrity {
+            Integrity::Unchecked | Integrity::Preferred(_) => true,
+            Integrity::Required(_) => self.names().checked.contains(wanted.name),
+        };
+        Ok(is_enough && is_mount_point(point)?)
     }
 
     /// Forgets a layer that is being removed. The directory that it may still be mounted on is
@@ -139,6 +170,7 @@ impl LayerMounts {
         let mut names = self.names();
         let name = names.names.remove(layer)?;
         names.layers.remove(&name);
+        names.checked.remove(&name);
         Some(self.point(&name))
     }
 
@@ -151,13 +183,21 @@ impl LayerMounts {
         name.map_or(Ok(()), |name| mounting::unmount(&self.point(&name)))
     }
 
-    fn mount(&self, layer: &LayerKey, point: &Path) -> Result<(), Error> {
+    fn mount(&self, wanted: &Wanted<'_>, point: &Path) -> Result<(), Error> {
         let _mounting = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
         make_point(point)?;
-        if is_mount_point(point)? {
+        if self.is_mounted(wanted, point)? {
             return Ok(());
         }
-        self.mounter.mount(&self.shelf.image(layer), point)
+        mounting::unmount(point)?;
+        let Wanted { layer, name, integrity } = wanted;
+        // Whatever was known of an earlier mount is not true of this one.
+        self.names().checked.remove(*name);
+        let mounted = self.mounter.mount(&self.shelf.image(layer), point, layer, integrity)?;
+        if mounted == Mounted::Checked {
+            self.names().checked.insert((*name).clone());
+        }
+        Ok(())
     }
 
     /// The directory on which the layer of this name is mounted.
@@ -170,22 +210,26 @@ impl LayerMounts {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is mounted strictly below our directory, and of which layer it is. Of several mounts on one
+    /// What is mounted strictly below our directory, and what it shows. Of several mounts on one
     /// point the last counts, which hides the others.
-    fn mounted(&self) -> Result<BTreeMap<PathBuf, Option<LayerKey>>, store::Error> {
+    fn mounted(&self) -> Result<BTreeMap<PathBuf, Option<Shown>>, store::Error> {
         let entries = mountinfo::read()?.into_iter();
         let below = entries.filter(|entry| entry.point.parent() == Some(self.directory.as_path()));
-        Ok(below.map(|entry| (entry.point.clone(), self.layer_of(&entry))).collect())
+        Ok(below.map(|entry| (entry.point.clone(), self.shown_by(&entry))).collect())
     }
 
-    /// The layer that a mount shows, whether it is mounted from its file or from a loop device.
-    fn layer_of(&self, entry: &mountinfo::Entry) -> Option<LayerKey> {
-        let image = match entry.source.strip_prefix("/dev") {
-            Ok(device) => backing_file(device)?,
-            Err(_) => entry.source.clone(),
+    /// The layer that a mount shows, whether it is mounted from its file, from a loop device or through
+    /// dm-verity.
+    fn shown_by(&self, entry: &mountinfo::Entry) -> Option<Shown> {
+        let (image, device) = match entry.source.strip_prefix("/dev") {
+            Err(_) => (entry.source.clone(), None),
+            Ok(node) => match Device::of_node(node.to_str()?) {
+                Some(device) => (device.image.clone(), Some(device)),
+                None => (backing_file(node)?, None),
+            },
         };
         let key: LayerKey = image.parent()?.file_name()?.to_str()?.parse().ok()?;
-        (entry.fstype == "erofs" && image == self.shelf.image(&key)).then_some(key)
+        (entry.fstype == "erofs" && image == self.shelf.image(&key)).then_some(Shown { layer: key, device })
     }
 
     /// Deletes the directories that nothing is mounted on and that no plan names.
@@ -201,6 +245,25 @@ impl LayerMounts {
     }
 }
 
+/// What a mount shows.
+#[derive(Debug)]
+struct Shown {
+    layer: LayerKey,
+    /// What checks it, if anything does.
+    device: Option<Device>,
+}
+
+impl Shown {
+    /// Whether it is checked by this layer's parameters, or not at all.
+    fn is_right(&self, known: &Known) -> bool {
+        match (&self.device, &known.verity) {
+            (None, _) => true,
+            (Some(device), Some(parameters)) => device.has(parameters),
+            (Some(_), None) => false,
+        }
+    }
+}
+
 /// The file behind a loop device.
 fn backing_file(device: &Path) -> Option<PathBuf> {
     let attribute = Path::new("/sys/block").join(device).join("loop/backing_file");
@@ -208,6 +271,23 @@ fn backing_file(device: &Path) -> Option<PathBuf> {
 }
 
 impl Names {
+    /// Takes over a mount of an earlier daemon, if it is right.
+    fn adopt(&mut self, shown: Shown, name: MountName, known: impl Fn(&LayerKey) -> Option<Known>) -> bool {
+        let is_known = known(&shown.layer).is_some_and(|known| shown.is_right(&known));
+        let is_right = match self.layers.get(&name) {
+            // A plan has it whether or not the layer is known: it may be one that is damaged.
+            Some(planned) => *planned == shown.layer && (is_known || shown.device.is_none()),
+            None => is_known && self.insert(shown.layer.clone(), name.clone()),
+        };
+        if let Some(device) = shown.device.filter(|_| is_right) {
+            if device.is_corrupted() {
+                tracing::error!(layer = %shown.layer, "a layer is not what its hash tree says: {REMEDY}");
+            }
+            self.checked.insert(name);
+        }
+        is_right
+    }
+
     /// Gives a layer a name, if neither of them has another.
     fn insert(&mut self, layer: LayerKey, name: MountName) -> bool {
         let is_free = !self.names.contains_key(&layer) && !self.layers.contains_key(&name);

@@ -10,10 +10,14 @@
 //!
 //! * [`shifted`]: layers with the owners of a user namespace.
 //! * [`LayerMounts`]: which layer is mounted under which name.
+//! * [`integrity`]: layers that dm-verity checks while they are read.
+//! * [`corruption`]: what the kernel says when it finds a changed byte.
 //! * [`mounting`]: one mount, and its end.
 //! * [`visibility`]: whether containerd sees what we mount.
 //! * `name`: the name of a mounted layer; `mountinfo`: what the kernel says is mounted.
 
+pub mod corruption;
+pub mod integrity;
 mod layers;
 mod mountinfo;
 pub mod mounting;
@@ -21,6 +25,7 @@ mod name;
 pub mod shifted;
 pub mod visibility;
 
-pub use layers::{Adoption, LayerMounts};
+pub use integrity::Integrity;
+pub use layers::{Adoption, Known, LayerMounts, Wanted};
 pub use mounting::Error;
 pub use name::{InvalidMountName, MountName};

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nexuserofs_guest::dm;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -54,6 +55,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A layer cannot be mounted through dm-verity.
+    #[error("cannot check the layer {} while it is read: {source}", image.display())]
+    Verity {
+        /// The layer's file.
+        image: PathBuf,
+        /// Why not.
+        source: dm::Error,
+    },
     /// A name belongs to another layer. Only a damaged record can say otherwise.
     #[error("another layer than {wanted} is mounted under {}: remove the container and make it anew", point.display())]
     NameTaken {
@@ -71,6 +80,11 @@ impl Classify for Error {
             Self::Mount { source, .. } | Self::Shift { source, .. } | Self::Loop { source, .. } => {
                 io_kind(source)
             }
+            Self::Verity { source, .. } => match source {
+                dm::Error::Missing { .. } | dm::Error::NoVerity => Kind::FailedPrecondition,
+                dm::Error::Denied { .. } => Kind::PermissionDenied,
+                _ => Kind::Internal,
+            },
             Self::NameTaken { .. } => Kind::DataLoss,
         }
     }
@@ -116,12 +130,16 @@ pub(super) fn make_point(point: &Path) -> Result<(), store::Error> {
     }
 }
 
-fn mount_by_device(image: &Path, point: &Path, fstype: &str, access: Access) -> Result<(), Error> {
+/// Makes a file a block device, which is detached when nobody uses it any more.
+pub(super) fn attach(image: &Path, access: Access) -> Result<LoopDevice, Error> {
     let writable = access == Access::ReadWrite;
     let file =
         File::options().read(true).write(writable).open(image).map_err(store::Error::io("open", image))?;
-    let device = LoopDevice::attach(&file, access)
-        .map_err(|source| Error::Loop { image: image.to_owned(), source })?;
+    LoopDevice::attach(&file, access).map_err(|source| Error::Loop { image: image.to_owned(), source })
+}
+
+fn mount_by_device(image: &Path, point: &Path, fstype: &str, access: Access) -> Result<(), Error> {
+    let device = attach(image, access)?;
     let flags = match access {
         Access::ReadOnly => MountFlags::RDONLY,
         Access::ReadWrite => MountFlags::empty(),
@@ -129,7 +147,8 @@ fn mount_by_device(image: &Path, point: &Path, fstype: &str, access: Access) -> 
     mount(device.path(), point, fstype, flags)
 }
 
-fn mount(source: &Path, point: &Path, fstype: &str, flags: MountFlags) -> Result<(), Error> {
+/// Mounts a file or a device.
+pub(super) fn mount(source: &Path, point: &Path, fstype: &str, flags: MountFlags) -> Result<(), Error> {
     rustix::mount::mount(source, point, fstype, flags, None).map_err(|errno| Error::Mount {
         image: source.to_owned(),
         point: point.to_owned(),

@@ -10,6 +10,7 @@ fn chain(count: usize) -> Lower {
     Lower {
         flavour: Flavour::Template,
         layers: (0..count).map(|i| LayerKey::new(1, &Digest::from_bytes([i as u8; 32]))).collect(),
+        verity: BTreeSet::new(),
         overlay_options: strings(["index=off", "volatile"]),
         mapping: None,
     }
@@ -302,4 +303,31 @@ fn no_plan_is_taken_for_read_only_unless_it_is() {
     for (name, _, plan) in all_plans() {
         assert_eq!(read_only(plan.last().unwrap()), name.starts_with("view"), "{name}");
     }
+}
+
+#[test]
+fn layers_with_a_tree_tell_where_its_parameters_are() {
+    let below = |count: usize, with: &[usize]| {
+        let lower = chain(count);
+        Lower { verity: with.iter().map(|&i| lower.layers[i].clone()).collect(), ..lower }
+    };
+    let verified = |entry: &str| {
+        let directory = entry.trim_start_matches("erofs ").trim_end_matches("/layer.erofs [ro, loop]");
+        entry.replace("loop]", &format!("loop, X-containerd.dmverity={directory}/layer.erofs.dmverity]"))
+    };
+    assert_eq!(text(&view(&below(1, &[0]), PLACES)), verified(LAYER_0));
+    let plan = text(&active(&below(2, &[1]), Writable::Directory, PLACES));
+    assert!(plan.starts_with(&format!("{LAYER_0}\n{}\n", verified(LAYER_1))), "{plan}");
+    let plan = text(&active(&below(3, &[0, 1, 2]), Writable::Block, PLACES));
+    let layers = [LAYER_0, LAYER_1, LAYER_2].map(verified).join("\n");
+    assert!(plan.contains(&layers), "{plan}");
+    // Nobody mounts it: it only says that there is nothing to unpack.
+    assert_eq!(text(&staged(&chain(1).layers[0], PLACES)), LAYER_0);
+}
+
+#[test]
+fn a_record_without_trees_is_read_and_written_as_it_was() {
+    let text = serde_json::to_string(&chain(1)).unwrap();
+    assert!(!text.contains("verity"), "{text}");
+    assert_eq!(serde_json::from_str::<Lower>(&text).unwrap(), chain(1));
 }

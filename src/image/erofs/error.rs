@@ -23,6 +23,20 @@ pub enum Error {
         /// Blocks that data and metadata need.
         blocks: u64,
     },
+    /// More devices than a chunk index can tell apart.
+    #[error("the file data is on {devices} devices, an EROFS image has at most 65535: use fewer layers")]
+    TooManyDevices {
+        /// How many there are.
+        devices: usize,
+    },
+    /// The image and its devices do not fit on one.
+    #[error(
+        "the image and its devices have {blocks} blocks of 4096 bytes together, at most 4294967295 fit on one device"
+    )]
+    DevicesTooLarge {
+        /// Blocks of image and devices, as far as they were counted.
+        blocks: u64,
+    },
     /// The image could not be written.
     #[error("writing the EROFS image failed: {0}")]
     Write(#[from] io::Error),

@@ -72,9 +72,11 @@ impl Record<'_> {
     }
 }
 
-/// Entry of a chunk index: the chunk's first block on the image's own device.
-pub(super) fn encode_chunk_index(block: u32) -> [u8; CHUNK_INDEX_SIZE as usize] {
-    (u64::from(block) << 32).to_le_bytes()
+/// Entry of a chunk index: the chunk's first block on this device, 0 being the image itself. A hole is on
+/// no device.
+pub(super) fn encode_chunk_index(device: u16, block: u32) -> [u8; CHUNK_INDEX_SIZE as usize] {
+    let device = if block == NO_BLOCK { 0 } else { device };
+    (u64::from(block) << 32 | u64::from(device) << 16).to_le_bytes()
 }
 
 /// `S_IFMT` part of the mode.
@@ -105,8 +107,9 @@ mod tests {
 
     #[test]
     fn a_chunk_index_is_as_specified() {
-        assert_eq!(encode_chunk_index(0x0102_0304), [0, 0, 0, 0, 4, 3, 2, 1]);
-        assert_eq!(encode_chunk_index(NO_BLOCK), [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(encode_chunk_index(0, 0x0102_0304), [0, 0, 0, 0, 4, 3, 2, 1]);
+        assert_eq!(encode_chunk_index(0x0506, 0x0102_0304), [0, 0, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(encode_chunk_index(5, NO_BLOCK), [0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::devices::Home;
 use super::error::Problem;
 use crate::image::tree::{BLOCK_SIZE, Extent, FileData};
 
@@ -37,18 +38,19 @@ pub(super) struct Chunks {
 }
 
 impl Mapping {
-    /// The mapping of `data`, whose extents have to lie in image blocks `1..data_end`.
-    pub(super) fn of(data: &FileData, data_end: u32) -> Result<Self, Problem> {
+    /// The mapping of `data`, whose extents have to lie in the blocks `1..home.end`. Only an index can say
+    /// that data is on another device.
+    pub(super) fn of(data: &FileData, home: Home) -> Result<Self, Problem> {
         if i64::try_from(data.size).is_err() {
             return Err(Problem::FileSize(data.size));
         }
         let blocks = data.size.div_ceil(BLOCK_SIZE);
-        check_extents(&data.extents, blocks, data_end)?;
+        check_extents(&data.extents, blocks, home.end)?;
         if blocks == 0 {
             return Ok(Self::Empty);
         }
         match Runs::of(&data.extents).next() {
-            Some(run) if run.file == (0..blocks) => Ok(Self::Contiguous(run.image)),
+            Some(run) if run.file == (0..blocks) && home.device == 0 => Ok(Self::Contiguous(run.image)),
             _ => Chunks::of(&data.extents, blocks).map(Self::Chunked),
         }
     }
@@ -140,6 +142,8 @@ fn check_extents(extents: &[Extent], blocks: u64, data_end: u32) -> Result<(), P
 mod tests {
     use super::*;
 
+    const HOME: Home = Home { device: 0, end: 1000 };
+
     fn data(size: u64, extents: &[(u64, u32, u32)]) -> FileData {
         let extents = extents
             .iter()
@@ -149,12 +153,12 @@ mod tests {
     }
 
     fn mapping(size: u64, extents: &[(u64, u32, u32)]) -> Result<Mapping, Problem> {
-        Mapping::of(&data(size, extents), 1000)
+        Mapping::of(&data(size, extents), HOME)
     }
 
     fn addresses(size: u64, extents: &[(u64, u32, u32)]) -> (u32, Vec<u32>) {
         let data = data(size, extents);
-        match Mapping::of(&data, 1000) {
+        match Mapping::of(&data, HOME) {
             Ok(Mapping::Chunked(chunks)) => (chunks.bits, chunks.addresses(&data.extents).collect()),
             other => panic!("not chunked: {other:?}"),
         }
@@ -165,6 +169,17 @@ mod tests {
         assert_eq!(mapping(0, &[]), Ok(Mapping::Empty));
         assert_eq!(mapping(1, &[(0, 7, 1)]), Ok(Mapping::Contiguous(7)));
         assert_eq!(mapping(3 * 4096, &[(0, 7, 1), (1, 8, 2)]), Ok(Mapping::Contiguous(7)));
+    }
+
+    #[test]
+    fn a_dense_file_on_a_device_is_one_chunk() {
+        let device = |size, extents: &[_]| Mapping::of(&data(size, extents), Home { device: 3, end: 9 });
+        assert_eq!(device(0, &[]), Ok(Mapping::Empty));
+        for (blocks, bits) in [(1, 0), (2, 1), (3, 2)] {
+            let chunk = Mapping::Chunked(Chunks { bits, count: 1 });
+            assert_eq!(device(u64::from(blocks) * 4096, &[(0, 6, blocks)]), Ok(chunk));
+        }
+        assert_eq!(device(4 * 4096, &[(0, 6, 4)]), Err(Problem::Extent { file_block: 0 }));
     }
 
     #[test]

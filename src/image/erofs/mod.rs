@@ -19,15 +19,18 @@
 //! * `area`: bytes in, large positioned writes out.
 //! * `walk`: the gate that a tree passes before anything of it is written.
 //! * `mapping`, `xattr`, `directory`: how file data, extended attributes and entries are stored.
+//! * `devices`: file data that stays in other images.
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
-//! * `format`: inodes as bytes. `superblock`: the superblock, both ways.
+//! * `format`: inodes as bytes. `superblock`: the superblock, both ways. [`header`]: all that one says.
 //! * [`read`]: images back into trees, foreign ones too.
 
 mod area;
+mod devices;
 mod directory;
 mod error;
 mod format;
+pub mod header;
 mod mapping;
 mod plan;
 pub mod read;
@@ -38,10 +41,11 @@ mod writer;
 mod xattr;
 
 pub use area::ImageSink;
+pub use devices::Device;
 pub use error::{Error, Problem, TreePath};
 pub use sparse::sparse_unit;
 pub use superblock::{InvalidSuperblock, Superblock};
-pub use writer::{Summary, Writer};
+pub use writer::{Summary, Writer, write_metadata};
 
 use uuid::Uuid;
 

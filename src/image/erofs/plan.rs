@@ -1,5 +1,6 @@
 //! Where everything of an image's metadata goes, worked out before any of it is written.
 
+use super::devices::{Home, Homes};
 use super::directory;
 use super::error::{Error, Problem};
 use super::format::{CHUNK_INDEX_SIZE, DataLayout, INODE_SIZE, NID_UNIT, NO_DATA};
@@ -62,13 +63,18 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Plans the image whose data ends before block `meta_block`.
-    pub(super) fn new(walk: &Walk<'_>, pool: &SharedPool<'_>, meta_block: u32) -> Result<Self, Error> {
+    /// Plans the image whose metadata starts with block `meta_block`.
+    pub(super) fn new(
+        walk: &Walk<'_>,
+        pool: &SharedPool<'_>,
+        homes: &Homes<'_>,
+        meta_block: u32,
+    ) -> Result<Self, Error> {
         let mut areas = Areas { inodes: FIRST_INODE, content_blocks: 0 };
         let mut places = Vec::with_capacity(walk.visits.len());
         for (ordinal, visit) in (0..).zip(&walk.visits) {
             let place = areas
-                .place(visit, pool, meta_block)
+                .place(visit, pool, homes.of(visit.id))
                 .map_err(|problem| walk.refuse(ordinal, None, problem))?;
             places.push(place);
         }
@@ -119,14 +125,14 @@ struct Areas {
 }
 
 impl Areas {
-    fn place(&mut self, visit: &Visit<'_>, pool: &SharedPool<'_>, meta_block: u32) -> Result<Place, Problem> {
+    fn place(&mut self, visit: &Visit<'_>, pool: &SharedPool<'_>, home: Home) -> Result<Place, Problem> {
         let xattr_size = pool.body(&visit.inode.metadata.xattrs).size();
         if xattr_size > xattr::BODY_MAX {
             return Err(Problem::Xattrs(xattr_size));
         }
         let head = INODE_SIZE + xattr_size;
         let (content, behind) = match &visit.inode.node {
-            Node::Regular(data) => stored(head, Mapping::of(data, meta_block)?),
+            Node::Regular(data) => stored(head, Mapping::of(data, home)?),
             Node::Directory(directory) => self.tail(head, directory::size(&directory::names(directory))),
             Node::Symlink(target) => self.tail(head, target.len() as u64),
             Node::CharacterDevice(number) | Node::BlockDevice(number) => {
@@ -190,7 +196,7 @@ mod tests {
         let tree = Tree { inodes: [vec![root], entries].concat() };
         let walk = Walk::new(&tree)?;
         let pool = SharedPool::of(&walk.visits).unwrap();
-        let plan = Plan::new(&walk, &pool, meta_block)?;
+        let plan = Plan::new(&walk, &pool, &Homes::Own { end: meta_block }, meta_block)?;
         let inline = |place: &Place| match place.content {
             Content::Metadata(tail) => tail.inline,
             Content::Stored(_) => 0,

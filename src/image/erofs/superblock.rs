@@ -4,7 +4,7 @@ use crate::image::tree::BLOCK_SIZE;
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 const OFFSET: usize = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
+pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
 const BLOCK_BITS: u8 = 12;
 
 /// `EROFS_FEATURE_COMPAT_SB_CHKSUM`: the checksum is valid.
@@ -13,6 +13,8 @@ const COMPAT_CHECKSUM: u32 = 1;
 const COMPAT_MTIME: u32 = 2;
 /// `EROFS_FEATURE_INCOMPAT_CHUNKED_FILE`: some file has a chunk index.
 pub(super) const INCOMPAT_CHUNKED_FILE: u32 = 4;
+/// `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`: file data may be on other devices.
+pub(super) const INCOMPAT_DEVICE_TABLE: u32 = 8;
 
 /// What the superblock says of an image with 4096-byte blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct Superblock {
     pub uuid: [u8; 16],
     /// Features that a reader must know (`EROFS_FEATURE_INCOMPAT_*`).
     pub incompatible: u32,
+    /// Number of other devices that file data is on.
+    pub devices: u16,
+    /// Where the table of these devices starts, in units of 128 bytes; 0 without any.
+    pub device_slot: u16,
 }
 
 /// A first block that is not that of an EROFS image whose writing was completed.
@@ -86,6 +92,8 @@ impl Superblock {
             xattr_block: u32_at(block, 44),
             uuid: array_at(block, 48),
             incompatible: u32_at(block, 80),
+            devices: u16::from_le_bytes(array_at(block, 86)),
+            device_slot: u16::from_le_bytes(array_at(block, 88)),
         })
     }
 
@@ -111,6 +119,8 @@ impl Superblock {
         put(44, &self.xattr_block.to_le_bytes());
         put(48, &self.uuid);
         put(80, &self.incompatible.to_le_bytes());
+        put(86, &self.devices.to_le_bytes());
+        put(88, &self.device_slot.to_le_bytes());
         let checksum = checksum(&block);
         block[OFFSET + 4..OFFSET + 8].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -149,6 +159,8 @@ mod tests {
             xattr_block: 44,
             uuid: *b"0123456789abcdef",
             incompatible: INCOMPAT_CHUNKED_FILE,
+            devices: 3,
+            device_slot: 32,
         }
     }
 

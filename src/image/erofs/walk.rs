@@ -15,6 +15,7 @@ const TARGET_MAX: usize = 4095;
 /// A reachable inode.
 #[derive(Debug)]
 pub(super) struct Visit<'t> {
+    pub(super) id: InodeId,
     pub(super) inode: &'t Inode,
     /// Ordinal of the directory that names it first; the root's is its own.
     pub(super) parent: u32,
@@ -115,7 +116,7 @@ impl<'t> Walk<'t> {
         let links = if entries(inode).is_some() { 2 } else { 1 };
         // Inodes are fewer than their 32-bit ids.
         self.ordinals[id.0 as usize] = Some(self.visits.len() as u32);
-        self.visits.push(Visit { inode, parent, links });
+        self.visits.push(Visit { id, inode, parent, links });
     }
 }
 

@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 
 use super::area::{BlockArea, ImageSink};
+use super::devices::{Device, Homes, TABLE_SLOT};
 use super::directory::{self, Link, Target};
 use super::error::Error;
 use super::format::{CHUNK_INDEX_SIZE, DataLayout, Record, encode_chunk_index};
 use super::plan::{Content, Place, Plan, Tail};
-use super::superblock::{INCOMPAT_CHUNKED_FILE, Superblock};
+use super::superblock::{INCOMPAT_CHUNKED_FILE, INCOMPAT_DEVICE_TABLE, Superblock};
 use super::walk::{Visit, Walk};
 use super::xattr::{self, SharedPool};
 use crate::image::tree::{BlockSink, Directory, Node, Tree};
@@ -47,17 +48,51 @@ impl<S: ImageSink> Writer<S> {
     /// The image is of no use then.
     pub fn finish(mut self, tree: &Tree, uuid: [u8; 16]) -> Result<Summary, Error> {
         self.area.align()?;
-        let meta_block = self.area.next_block();
-        let walk = Walk::new(tree)?;
-        let pool = SharedPool::of(&walk.visits).ok_or(Error::TooLarge { blocks: u64::from(u32::MAX) + 1 })?;
-        let plan = Plan::new(&walk, &pool, meta_block)?;
-        let image = Image { walk: &walk, pool: &pool, plan: &plan };
-        image.write_inodes(&mut self.area)?;
-        image.write_shared_xattrs(&mut self.area)?;
-        image.write_content(&mut self.area)?;
-        self.area.finish(&image.superblock(uuid).encode())?;
-        Ok(Summary { blocks: plan.blocks, inodes: walk.visits.len() as u64, meta_block })
+        let homes = Homes::Own { end: self.area.next_block() };
+        complete(self.area, tree, &homes, uuid)
     }
+}
+
+/// Writes an image of metadata only to `sink`. The data of its files stays on `devices`: `numbers` has for
+/// each inode of `tree` the number of the device that its extents are on, counted from 1, and 0 where
+/// there is no data.
+///
+/// The kernel mounts it with one `device=` for each device, in this order. From 6.4 on it also takes one
+/// device on which the others follow the image without gaps.
+///
+/// # Errors
+/// As [`Writer::finish`]; [`Error::TooManyDevices`] and [`Error::DevicesTooLarge`].
+pub fn write_metadata<S: ImageSink>(
+    sink: S,
+    tree: &Tree,
+    devices: &[Device],
+    numbers: &[u16],
+    uuid: [u8; 16],
+) -> Result<Summary, Error> {
+    complete(BlockArea::new(sink), tree, &Homes::Devices { table: devices, numbers }, uuid)
+}
+
+/// Writes all that follows the file data, and the superblock.
+fn complete<S: ImageSink>(
+    mut area: BlockArea<S>,
+    tree: &Tree,
+    homes: &Homes<'_>,
+    uuid: [u8; 16],
+) -> Result<Summary, Error> {
+    let meta_block = area.next_block().saturating_add(homes.table_blocks()?);
+    let walk = Walk::new(tree)?;
+    let pool = SharedPool::of(&walk.visits).ok_or(Error::TooLarge { blocks: u64::from(u32::MAX) + 1 })?;
+    let plan = Plan::new(&walk, &pool, homes, meta_block)?;
+    let mut table = Vec::new();
+    homes.encode(plan.blocks, &mut table)?;
+    area.append(&table)?;
+    area.align()?;
+    let image = Image { walk: &walk, pool: &pool, plan: &plan, homes };
+    image.write_inodes(&mut area)?;
+    image.write_shared_xattrs(&mut area)?;
+    image.write_content(&mut area)?;
+    area.finish(&image.superblock(homes.count()?, uuid).encode())?;
+    Ok(Summary { blocks: plan.blocks, inodes: walk.visits.len() as u64, meta_block })
 }
 
 impl<S: ImageSink> BlockSink for Writer<S> {
@@ -85,6 +120,7 @@ struct Image<'t, 'a> {
     walk: &'a Walk<'t>,
     pool: &'a SharedPool<'t>,
     plan: &'a Plan,
+    homes: &'a Homes<'a>,
 }
 
 impl<'t> Image<'t, '_> {
@@ -104,8 +140,9 @@ impl<'t> Image<'t, '_> {
                 }
                 (Content::Stored(DataLayout::Chunked(chunks)), Node::Regular(data)) => {
                     area.pad_to(area.position().next_multiple_of(CHUNK_INDEX_SIZE))?;
+                    let device = self.homes.of(visit.id).device;
                     for block in chunks.addresses(&data.extents) {
-                        area.append(&encode_chunk_index(block))?;
+                        area.append(&encode_chunk_index(device, block))?;
                     }
                 }
                 _ => {}
@@ -133,7 +170,7 @@ impl<'t> Image<'t, '_> {
         Ok(())
     }
 
-    fn superblock(&self, uuid: [u8; 16]) -> Superblock {
+    fn superblock(&self, devices: u16, uuid: [u8; 16]) -> Superblock {
         let chunked = |place: &Place| matches!(place.content, Content::Stored(DataLayout::Chunked(_)));
         let has_chunks = self.plan.places.iter().any(chunked);
         Superblock {
@@ -144,7 +181,10 @@ impl<'t> Image<'t, '_> {
             meta_block: self.plan.meta_block,
             xattr_block: if self.pool.size() > 0 { self.plan.xattr_block } else { 0 },
             uuid,
-            incompatible: if has_chunks { INCOMPAT_CHUNKED_FILE } else { 0 },
+            incompatible: feature(has_chunks, INCOMPAT_CHUNKED_FILE)
+                | feature(devices > 0, INCOMPAT_DEVICE_TABLE),
+            devices,
+            device_slot: if devices > 0 { TABLE_SLOT } else { 0 },
         }
     }
 
@@ -195,4 +235,8 @@ impl<'t> Image<'t, '_> {
         };
         directory::encode(&directory::names(directory), link, out);
     }
+}
+
+const fn feature(is_used: bool, bit: u32) -> u32 {
+    if is_used { bit } else { 0 }
 }

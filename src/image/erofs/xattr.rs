@@ -188,7 +188,7 @@ pub(super) fn icount(body_size: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::tree::{Inode, Metadata, Node};
+    use crate::image::tree::{Inode, Metadata, Node, Tree};
 
     fn inode(xattrs: &[(&str, &[u8])]) -> Inode {
         let xattrs = xattrs.iter().map(|&(name, value)| (name.into(), value.into())).collect();
@@ -196,7 +196,8 @@ mod tests {
     }
 
     fn pool(inodes: &[Inode]) -> SharedPool<'_> {
-        let visits: Vec<_> = inodes.iter().map(|inode| Visit { inode, parent: 0, links: 1 }).collect();
+        let visits: Vec<_> =
+            inodes.iter().map(|inode| Visit { id: Tree::ROOT, inode, parent: 0, links: 1 }).collect();
         SharedPool::of(&visits).unwrap()
     }
 

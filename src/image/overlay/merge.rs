@@ -1,6 +1,6 @@
 //! Several layers as one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 
@@ -53,21 +53,28 @@ pub enum Error {
 /// # Errors
 /// [`Error`] if the layers do not belong together.
 pub fn merge<'l>(layers: &[Layer<'l>], changed: usize) -> Result<Merged<'l>, Error> {
-    let stack = Stack { trees: layers.iter().map(|layer| layer.tree).collect() };
-    let mut merge = Merge {
-        stack,
-        changed: changed.min(layers.len()),
-        inodes: Vec::new(),
-        origins: Vec::new(),
-        files: HashMap::new(),
-        unread: Vec::new(),
-    };
-    merge.root()?;
-    while let Some(directory) = merge.unread.pop() {
-        merge.entries(&directory)?;
-    }
-    let (tree, origins) = (Tree { inodes: merge.inodes }, merge.origins);
+    let trees = layers.iter().map(|layer| layer.tree).collect();
+    let (tree, origins) = Merge::new(trees, Scope::Upper { layers: changed.min(layers.len()) }).run()?;
     Ok(Merged { layers: layers.to_vec(), tree, origins })
+}
+
+/// Layers as one that nothing is below.
+#[derive(Debug)]
+pub struct Flat {
+    /// What the layers show, without any of overlayfs's marks. Its files have no extents.
+    pub tree: Tree,
+    /// By inode: where the content of one that is no directory is.
+    pub origins: Vec<Option<Place>>,
+}
+
+/// Makes one tree of `trees`, of which the topmost comes first: what overlayfs shows of them when there is
+/// nothing else.
+///
+/// # Errors
+/// [`Error`] if the layers do not belong together.
+pub fn flatten(trees: &[&Tree]) -> Result<Flat, Error> {
+    let (tree, origins) = Merge::new(trees.to_vec(), Scope::All).run()?;
+    Ok(Flat { tree, origins })
 }
 
 impl<'l> Merged<'l> {
@@ -120,11 +127,19 @@ impl fmt::Debug for Merged<'_> {
     }
 }
 
+/// What becomes part of the result.
+#[derive(Clone, Copy)]
+enum Scope {
+    /// So many layers from the top. The rest is below the result.
+    Upper { layers: usize },
+    /// All, and nothing is below them.
+    All,
+}
+
 /// Trees that are becoming one.
 struct Merge<'l> {
     stack: Stack<'l>,
-    /// How many layers are merged; the rest is below them.
-    changed: usize,
+    scope: Scope,
     inodes: Vec<Inode>,
     origins: Vec<Option<Place>>,
     /// What became of inodes that are no directories, for those with several names.
@@ -140,40 +155,70 @@ struct Unread {
     whole: bool,
 }
 
-impl Merge<'_> {
-    fn root(&mut self) -> Result<(), Error> {
+impl<'l> Merge<'l> {
+    fn new(trees: Vec<&'l Tree>, scope: Scope) -> Self {
+        Self {
+            stack: Stack { trees, heeds_opaque_roots: !matches!(scope, Scope::All) },
+            scope,
+            inodes: Vec::new(),
+            origins: Vec::new(),
+            files: HashMap::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<(Tree, Vec<Option<Place>>), Error> {
         let found = self.stack.roots(0);
-        self.directory(found, false).map(drop)
+        self.directory(found, matches!(self.scope, Scope::All))?;
+        while let Some(directory) = self.unread.pop() {
+            self.entries(&directory)?;
+        }
+        Ok((Tree { inodes: self.inodes }, self.origins))
+    }
+
+    /// Whether a layer becomes part of the result.
+    const fn is_merged(&self, layer: usize) -> bool {
+        match self.scope {
+            Scope::Upper { layers } => layer < layers,
+            Scope::All => true,
+        }
     }
 
     fn entries(&mut self, directory: &Unread) -> Result<(), Error> {
-        for name in self.names(directory) {
-            let found = self.stack.lookup(&directory.places, &name);
+        let mut entries = BTreeMap::new();
+        for (name, named) in self.names(directory) {
+            let found = self.stack.lookup_in(&directory.places, &named);
             let child = match found.places.first() {
                 // Where all of the directory is here, there is nothing to hide.
                 None if directory.whole => continue,
                 None => self.push(whiteout(), None)?,
                 Some(&top) => match self.stack.inode(top).node {
                     Node::Directory(_) => self.directory(found, directory.whole)?,
-                    _ => self.file(&name, &found)?,
+                    _ => self.file(name, &found)?,
                 },
             };
-            if let Some(Inode { node: Node::Directory(directory), .. }) =
-                self.inodes.get_mut(directory.id.0 as usize)
-            {
-                directory.entries.insert(name, child);
-            }
+            entries.insert(name.to_vec(), child);
+        }
+        if let Some(Inode { node: Node::Directory(made), .. }) = self.inodes.get_mut(directory.id.0 as usize)
+        {
+            made.entries = entries;
         }
         Ok(())
     }
 
-    /// The names that are looked up in a directory.
-    fn names(&self, directory: &Unread) -> BTreeSet<Vec<u8>> {
-        let is_asked = |place: &&Place| directory.whole || place.layer < self.changed;
-        let mut names = BTreeSet::new();
-        for place in directory.places.iter().filter(is_asked) {
-            if let Node::Directory(entries) = &self.stack.inode(*place).node {
-                names.extend(entries.entries.keys().cloned());
+    /// The names that are looked up in a directory, each with those of its places that have it.
+    fn names(&self, directory: &Unread) -> BTreeMap<&'l [u8], Vec<(usize, InodeId)>> {
+        let mut names: BTreeMap<&[u8], Vec<_>> = BTreeMap::new();
+        let asked = |place: &Place| directory.whole || self.is_merged(place.layer);
+        for (index, place) in directory.places.iter().enumerate() {
+            let Node::Directory(listed) = &self.stack.inode(*place).node else { continue };
+            for (name, &inode) in &listed.entries {
+                // Places are in the order of layers, so that what is asked comes before what is not.
+                if asked(place) {
+                    names.entry(name).or_default().push((index, inode));
+                } else if let Some(named) = names.get_mut(name.as_slice()) {
+                    named.push((index, inode));
+                }
             }
         }
         names
@@ -181,9 +226,9 @@ impl Merge<'_> {
 
     /// Adds a directory. `inside_whole` says that all of the one that it is in is here.
     fn directory(&mut self, found: Found, inside_whole: bool) -> Result<InodeId, Error> {
-        let is_changed = |layer: Option<usize>| layer.is_some_and(|layer| layer < self.changed);
-        let redirected = is_changed(found.redirected);
-        let hides = !inside_whole && (redirected || is_changed(found.cut));
+        let is_merged = |layer: Option<usize>| layer.is_some_and(|layer| self.is_merged(layer));
+        let redirected = is_merged(found.redirected);
+        let hides = !inside_whole && (redirected || is_merged(found.cut));
         let whole = inside_whole || redirected;
         let metadata = self.directory_metadata(&found.places, whole, hides);
         let id = self.push(Inode { metadata, node: Node::Directory(Directory::default()) }, None)?;
@@ -191,10 +236,14 @@ impl Merge<'_> {
         Ok(id)
     }
 
-    /// The metadata of the topmost directory that an entry named, with our own marks.
+    /// The metadata of the topmost directory that an entry named, with our own marks. Where nothing is below
+    /// the result, that of the topmost one, which overlayfs shows.
     fn directory_metadata(&self, places: &[Place], whole: bool, hides: bool) -> Metadata {
-        let layers = places.iter().filter(|place| whole || place.layer < self.changed);
+        let layers = places.iter().filter(|place| whole || self.is_merged(place.layer));
         let all: Vec<&Metadata> = layers.map(|&place| &self.stack.inode(place).metadata).collect();
+        if matches!(self.scope, Scope::All) {
+            return all.first().map_or_else(Metadata::default, |metadata| without_marks(metadata));
+        }
         let named = all.iter().find(|metadata| !metadata.xattrs.contains_key(XATTR_IMPLICIT));
         let mut metadata =
             named.or(all.first()).map_or_else(Metadata::default, |metadata| without_marks(metadata));

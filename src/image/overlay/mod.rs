@@ -3,16 +3,19 @@
 //! The marks are defined in the kernel's `Documentation/filesystems/overlayfs.rst`. They come in two
 //! families of attributes; ours are those of `trusted.`, as none of our mounts has `userxattr`.
 //!
+//! * [`marks`]: which of them a layer may bring along in an image of its own.
 //! * `stack`: what a name means in layers over one another.
 //! * `merge`: several of them as one layer that needs none of their marks but whiteouts and opaque
 //!   directories.
 
+pub mod marks;
 mod merge;
 mod stack;
 #[cfg(test)]
 mod tests;
 
-pub use merge::{Error, Layer, Merged, merge};
+pub use merge::{Error, Flat, Layer, Merged, flatten, merge};
+pub use stack::Place;
 
 use crate::image::tar::XATTR_OPAQUE;
 use crate::image::tree::{DeviceNumber, Inode, Metadata, Node};

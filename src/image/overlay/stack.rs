@@ -9,14 +9,18 @@ use crate::image::tree::{Inode, InodeId, Node, Tree};
 #[derive(Clone, Debug)]
 pub(super) struct Stack<'t> {
     pub(super) trees: Vec<&'t Tree>,
+    /// Whether an opaque root hides the layers below, as an image means it. Overlayfs pays no heed to that
+    /// mark on a root.
+    pub(super) heeds_opaque_roots: bool,
 }
 
 /// An inode of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub struct Place {
     /// Index of the layer, 0 being the topmost.
-    pub(super) layer: usize,
-    pub(super) inode: InodeId,
+    pub layer: usize,
+    /// The inode in the layer's tree.
+    pub inode: InodeId,
 }
 
 /// What a name leads to.
@@ -54,7 +58,7 @@ impl<'t> Stack<'t> {
         for layer in first..self.trees.len() {
             let place = Place { layer, inode: Tree::ROOT };
             found.places.push(place);
-            if is_opaque(&self.inode(place).metadata) {
+            if self.heeds_opaque_roots && is_opaque(&self.inode(place).metadata) {
                 found.cut = Some(layer);
                 break;
             }
@@ -62,15 +66,43 @@ impl<'t> Stack<'t> {
         found
     }
 
-    /// Looks a name up in a directory.
-    pub(super) fn lookup(&self, directory: &[Place], name: &[u8]) -> Found {
+    /// Looks a name up in a directory, of whose places those in `named` have it: by index, the topmost
+    /// first. Places that lack the name are not looked at, which counts where there are many.
+    pub(super) fn lookup_in(&self, directory: &[Place], named: &[(usize, InodeId)]) -> Found {
         let mut found = Found::default();
+        for &(index, inode) in named {
+            let Some(&parent) = directory.get(index) else { break };
+            let place = Place { layer: parent.layer, inode };
+            let below = directory.get(index + 1..).unwrap_or_default();
+            match self.visit(&mut found, parent, place) {
+                Next::Same => continue,
+                Next::End => found.cut = Some(place.layer),
+                Next::Sibling(other) => self.follow(&mut found, below, other),
+                Next::Path(path) => {
+                    let (parents, last) = self.parents(path, place.layer + 1);
+                    self.follow(&mut found, &parents, &last);
+                }
+            }
+            break;
+        }
+        found
+    }
+
+    /// Looks a name up in a directory.
+    fn lookup(&self, directory: &[Place], name: &[u8]) -> Found {
+        let mut found = Found::default();
+        self.follow(&mut found, directory, name);
+        found
+    }
+
+    /// Adds what a name in a directory leads to, to what was found above it.
+    fn follow(&self, found: &mut Found, directory: &[Place], name: &[u8]) {
         let (mut places, mut name) = (Cow::Borrowed(directory), Cow::Borrowed(name));
         let mut next = 0;
         while let Some(&parent) = places.get(next) {
             next += 1;
             let Some(place) = self.child(parent, &name) else { continue };
-            match self.visit(&mut found, parent, place) {
+            match self.visit(found, parent, place) {
                 Next::End => {
                     found.cut = Some(place.layer);
                     break;
@@ -84,7 +116,6 @@ impl<'t> Stack<'t> {
                 }
             }
         }
-        found
     }
 
     fn child(&self, directory: Place, name: &[u8]) -> Option<Place> {

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Error, Layer, Merged, XATTR_METACOPY, XATTR_REDIRECT, is_whiteout, merge};
+use super::{Error, Layer, Merged, Place, XATTR_METACOPY, XATTR_REDIRECT, flatten, is_whiteout, merge};
 use crate::image::tar::{XATTR_IMPLICIT, XATTR_OPAQUE};
 use crate::image::tree::{Contents, DeviceNumber, Directory, FileData, Inode, InodeId, Metadata, Node, Tree};
 
@@ -285,6 +285,70 @@ fn a_directory_that_nothing_names_keeps_the_metadata_of_one_below() {
     let lower = Made::of(&[("d", DIRECTORY)]).mark("d", b"user.named", "");
     assert_eq!(merged(&[upper.clone(), lower.clone()], 1), ["/", "/d/ implicit", "/d/a 644 a"]);
     assert_eq!(merged(&[upper, lower], 2), ["/", "/d/ user.named", "/d/a 644 a"]);
+}
+
+#[test]
+fn a_flat_tree_has_no_marks_and_tells_where_data_is() {
+    let made = [
+        Made::of(&[
+            ("moved", DIRECTORY),
+            ("moved/new", file("new")),
+            ("copied", Entry::File("12345", 0o600)),
+            ("again", Entry::LinkTo("copied")),
+            ("gone", WHITEOUT),
+            ("opaque", DIRECTORY),
+            ("never", WHITEOUT),
+            ("unnamed", DIRECTORY),
+        ])
+        .mark("moved", XATTR_REDIRECT, "/old")
+        .mark("copied", XATTR_METACOPY, "")
+        .mark("copied", XATTR_REDIRECT, "/copied")
+        .mark("copied", b"user.kept", "")
+        .mark("unnamed", XATTR_IMPLICIT, "y")
+        .opaque("opaque")
+        .opaque(""),
+        Made::of(&[
+            ("old", DIRECTORY),
+            ("old/kept", file("kept")),
+            ("old/new", file("older")),
+            ("copied", file("12345")),
+            ("gone", file("gone")),
+            ("opaque", DIRECTORY),
+            ("opaque/hidden", file("hidden")),
+            ("unnamed", DIRECTORY),
+        ])
+        .mark("unnamed", b"user.below", ""),
+    ];
+    let trees = [&made[0].tree, &made[1].tree];
+    let flat = flatten(&trees).unwrap();
+    let whole = Made { tree: flat.tree, texts: BTreeMap::new() };
+    let names = |path: &str| match &whole.tree.inode(whole.find(path).unwrap()).node {
+        Node::Directory(directory) => {
+            directory.entries.keys().map(|name| name.escape_ascii().to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    assert_eq!(names(""), ["again", "copied", "moved", "old", "opaque", "unnamed"]);
+    assert_eq!(names("moved"), ["kept", "new"]);
+    assert_eq!(names("opaque"), Vec::<String>::new());
+    let origin = |path: &str| flat.origins[whole.find(path).unwrap().0 as usize];
+    let place = |layer: usize, path: &str| Some(Place { layer, inode: made[layer].find(path).unwrap() });
+    assert_eq!(origin("moved/new"), place(0, "moved/new"));
+    assert_eq!(origin("moved/kept"), place(1, "old/kept"));
+    assert_eq!(origin("copied"), place(1, "copied"));
+    assert_eq!(whole.find("again"), whole.find("copied"));
+    let copied = &whole.tree.inode(whole.find("copied").unwrap()).metadata;
+    assert_eq!((copied.mode, copied.xattrs.len()), (0o600, 1));
+    let marked = whole
+        .tree
+        .inodes
+        .iter()
+        .filter(|inode| inode.metadata.xattrs.keys().any(|name| super::is_private(name)));
+    assert_eq!(marked.count(), 0);
+    assert!(
+        whole.tree.inode(whole.find("unnamed").unwrap()).metadata.xattrs.is_empty(),
+        "what overlayfs shows"
+    );
 }
 
 /// Layers whose paths meet each other often.

@@ -65,7 +65,9 @@ pub enum Invalid {
 }
 
 impl Entry {
-    pub(super) const fn new(path: PathBuf, diff_id: Digest) -> Self {
+    /// The file `path`, which is to be the layer with this diffID.
+    #[must_use]
+    pub const fn new(path: PathBuf, diff_id: Digest) -> Self {
         Self { path, diff_id }
     }
 
@@ -94,7 +96,7 @@ impl Entry {
     }
 
     fn is_of(&self, record: &LayerRecord) -> bool {
-        record.is_consistent() && record.tar().is_some_and(|tar| tar.diff_id == self.diff_id)
+        record.is_consistent() && record.native_diff_id() == Some(self.diff_id)
     }
 
     /// Looks at owner, size and superblock: whether this is a finished image of this layer, which only its

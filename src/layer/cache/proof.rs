@@ -99,7 +99,8 @@ impl Unproven {
         if found.len() != image_bytes {
             return Err(Error::Different { path, offset: image_bytes.min(found.len()) });
         }
-        Ok(Built { image_bytes, root: layer.root.as_ref().map(RootAttributes::of), entries: layer.entries })
+        let root = layer.root.as_ref().map(RootAttributes::of);
+        Ok(Built { image_bytes, root, entries: layer.entries, verity: None })
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, settings};
+use crate::layer::Recipe;
 use crate::snapshot::{Labels, Snapshotter};
 use crate::store::faults::{FaultyMedium, Script};
 
@@ -86,7 +87,12 @@ fn operations() -> Vec<(&'static str, Operation)> {
         ("share a layer", |host| {
             let mounts = host.snapshotter.mounts(DIR, "empty extraction").unwrap();
             let layer = Layer::new("a");
-            drop(host.snapshotter.attach_existing(&host.claim(&mounts), &layer.diff_id, &layer.diff_id));
+            drop(host.snapshotter.attach_existing(
+                &host.claim(&mounts),
+                &Recipe::Native,
+                &layer.diff_id,
+                &layer.diff_id,
+            ));
         }),
         ("replace a layer", |host| {
             let mounts = host.snapshotter.mounts(DIR, "extracted").unwrap();

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::{LayerRecord, RootAttributes, TarLayer};
+use crate::image::verity::{self, Leaves};
+use crate::layer::{BlobLayer, LayerRecord, Protection, RootAttributes, Verity};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Claim, Error, Labels, Profile, RecoveryReport, SnapshotSettings, Snapshotter};
 use crate::store::FileMedium;
@@ -35,8 +36,23 @@ impl Host {
     }
 
     pub(super) fn on(root: TempDir, database: Box<dyn Medium>) -> Self {
-        let (snapshotter, report) = Snapshotter::open_on(settings(root.path()), database).unwrap();
+        let settings = settings(root.path());
+        Self::open(root, settings, database)
+    }
+
+    fn open(root: TempDir, settings: SnapshotSettings, database: Box<dyn Medium>) -> Self {
+        let (snapshotter, report) = Snapshotter::open_on(settings, database).unwrap();
         Self { root, snapshotter, report }
+    }
+
+    /// Closes and opens again with other settings.
+    pub(super) fn reconfigured(self, change: impl FnOnce(&mut SnapshotSettings)) -> Self {
+        let Self { root, snapshotter, .. } = self;
+        drop(snapshotter);
+        let mut settings = settings(root.path());
+        change(&mut settings);
+        let database = Box::new(FileMedium(root.path().join("metadata.redb")));
+        Self::open(root, settings, database)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -74,7 +90,7 @@ impl Host {
         self.snapshotter.claim(mounts).unwrap().unwrap()
     }
 
-    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<TarLayer, Error> {
+    pub(super) fn build(&self, claim: &Claim, layer: &Layer) -> Result<BlobLayer, Error> {
         let staging = self.snapshotter.staging().unwrap();
         fs::write(staging.layer_path(), &layer.image).unwrap();
         self.snapshotter.attach_built(claim, staging, layer.record())
@@ -118,7 +134,11 @@ pub(super) fn settings(root: &Path) -> SnapshotSettings {
         ..Profile::default()
     };
     let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
-    SnapshotSettings { root: root.to_str().unwrap().parse().unwrap(), profiles }
+    SnapshotSettings {
+        root: root.to_str().unwrap().parse().unwrap(),
+        protection: Protection::default(),
+        profiles,
+    }
 }
 
 pub(super) fn extraction_labels(name: &str) -> Labels {
@@ -136,6 +156,7 @@ pub(super) struct Layer {
     pub(super) blob: Digest,
     pub(super) image: Vec<u8>,
     pub(super) root: Option<RootAttributes>,
+    pub(super) verity: Option<Verity>,
 }
 
 impl Layer {
@@ -145,11 +166,24 @@ impl Layer {
             blob: Digest::of(format!("{name}.gz").as_bytes()),
             image: name.as_bytes().repeat(4096),
             root: None,
+            verity: None,
         }
+    }
+
+    /// The same with a dm-verity tree.
+    pub(super) fn with_tree(name: &str) -> Self {
+        let layer = Self::new(name);
+        let mut image = layer.image;
+        let blocks = image.len() as u64 / 4096;
+        let tree = Leaves::of(&mut image.as_slice()).unwrap().into_tree(blocks).unwrap();
+        let uuid = verity::uuid(&layer.diff_id);
+        tree.write(uuid, &mut image).unwrap();
+        Self { image, verity: Some(Verity::new(&tree, uuid)), ..Self::new(name) }
     }
 
     pub(super) fn record(&self) -> LayerRecord {
         LayerRecord::from_tar(self.diff_id, 10_240, self.image.len() as u64, self.root.clone(), self.blob)
+            .with_verity(self.verity)
     }
 
     pub(super) fn key(&self) -> String {

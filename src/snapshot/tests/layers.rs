@@ -9,7 +9,7 @@ use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
 use crate::error::{Classify, Kind as Failure};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
-use crate::layer::LayerKey;
+use crate::layer::{LayerKey, Recipe};
 use crate::snapshot::model::DIFF_ID_LABEL;
 use crate::snapshot::{Error, Labels};
 
@@ -112,28 +112,32 @@ fn a_layer_is_stored_once_for_all_snapshots_and_profiles() {
     let s = &host.snapshotter;
     let layer = Layer::new("a");
     host.commit_layer(DIR, "a", None, &layer);
-    let record = s.layer_of_blob(&layer.blob).unwrap();
-    assert_eq!(s.layer_of_diff(&layer.diff_id), Some(record.clone()));
-    assert_eq!(record.tar.diff_id, layer.diff_id);
+    let record = s.layer_of_blob(&layer.blob, &Recipe::Native).unwrap();
+    assert_eq!(s.layer_of_diff(&layer.diff_id, &Recipe::Native), Some(record.clone()));
+    assert_eq!(record.content.diff_id, layer.diff_id);
 
     let other_blob = Digest::of(b"the same tar, compressed otherwise");
     let mounts = host.extraction(BLOCK, "e", "x");
     let claim = host.claim(&mounts);
-    let shared = s.attach_existing(&claim, &layer.diff_id, &other_blob).unwrap().unwrap();
-    assert_eq!(shared.tar.blobs.len(), 2);
-    assert_eq!(s.layer_of_blob(&other_blob), Some(shared.clone()));
+    let shared = s.attach_existing(&claim, &Recipe::Native, &layer.diff_id, &other_blob).unwrap().unwrap();
+    assert_eq!(shared.content.blobs.len(), 2);
+    assert_eq!(s.layer_of_blob(&other_blob, &Recipe::Native), Some(shared.clone()));
     drop(claim);
     s.commit(BLOCK, "a", "e", None, Labels::new()).unwrap();
     assert_eq!(host.on_disk().1.len(), 1);
 
     s.remove(DIR, "a").unwrap();
-    assert_eq!(s.layer_of_diff(&layer.diff_id), Some(shared.clone()), "the other profile has it");
+    assert_eq!(
+        s.layer_of_diff(&layer.diff_id, &Recipe::Native),
+        Some(shared.clone()),
+        "the other profile has it"
+    );
     host.assert_consistent();
     let host = host.restart();
-    assert_eq!(host.snapshotter.layer_of_blob(&other_blob), Some(shared));
+    assert_eq!(host.snapshotter.layer_of_blob(&other_blob, &Recipe::Native), Some(shared));
     host.snapshotter.remove(BLOCK, "a").unwrap();
-    assert_eq!(host.snapshotter.layer_of_diff(&layer.diff_id), None);
-    assert_eq!(host.snapshotter.layer_of_blob(&other_blob), None);
+    assert_eq!(host.snapshotter.layer_of_diff(&layer.diff_id, &Recipe::Native), None);
+    assert_eq!(host.snapshotter.layer_of_blob(&other_blob, &Recipe::Native), None);
     host.assert_consistent();
     assert!(host.on_disk().1.is_empty());
 }
@@ -143,7 +147,8 @@ fn a_layer_that_is_not_there_has_to_be_built() {
     let host = Host::new();
     let mounts = host.extraction(DIR, "k", "x");
     let layer = Layer::new("a");
-    let result = host.snapshotter.attach_existing(&host.claim(&mounts), &layer.diff_id, &layer.blob);
+    let result =
+        host.snapshotter.attach_existing(&host.claim(&mounts), &Recipe::Native, &layer.diff_id, &layer.blob);
     assert_eq!(result.unwrap(), None);
 }
 
@@ -154,7 +159,7 @@ fn a_second_layer_replaces_the_first() {
     let claim = host.claim(&mounts);
     host.build(&claim, &Layer::new("a")).unwrap();
     host.build(&claim, &Layer::new("b")).unwrap();
-    assert_eq!(host.snapshotter.layer_of_diff(&Layer::new("a").diff_id), None);
+    assert_eq!(host.snapshotter.layer_of_diff(&Layer::new("a").diff_id, &Recipe::Native), None);
     drop(claim);
     host.assert_consistent();
     assert_eq!(host.on_disk().1, [Layer::new("b").key()].into());
@@ -178,7 +183,7 @@ fn a_snapshot_that_is_removed_meanwhile_gets_no_layer_and_nothing_stays() {
     host.snapshotter.remove(DIR, "k").unwrap();
     let layer = Layer::new("a");
     assert!(matches!(host.build(&claim, &layer), Err(Error::Removed { .. })));
-    let existing = host.snapshotter.attach_existing(&claim, &layer.diff_id, &layer.blob);
+    let existing = host.snapshotter.attach_existing(&claim, &Recipe::Native, &layer.diff_id, &layer.blob);
     assert!(existing.unwrap().is_none());
     assert_eq!(host.snapshotter.diff_id_hint(&claim), None);
     host.assert_consistent();
@@ -216,9 +221,12 @@ fn a_colliding_key_is_not_taken_for_the_same_layer() {
     assert_eq!(twin.key(), layer.key());
     let mounts = host.extraction(DIR, "k", "x");
     let claim = host.claim(&mounts);
-    assert_eq!(host.snapshotter.layer_of_diff(&twin.diff_id), None);
+    assert_eq!(host.snapshotter.layer_of_diff(&twin.diff_id, &Recipe::Native), None);
     assert_eq!(kind(host.build(&claim, &twin)), Failure::DataLoss);
-    assert_eq!(kind(host.snapshotter.attach_existing(&claim, &twin.diff_id, &twin.blob)), Failure::DataLoss);
+    assert_eq!(
+        kind(host.snapshotter.attach_existing(&claim, &Recipe::Native, &twin.diff_id, &twin.blob)),
+        Failure::DataLoss
+    );
     assert_eq!(fs::read(host.path(&format!("layers/{}/layer.erofs", layer.key()))).unwrap(), layer.image);
     host.assert_consistent();
 }
@@ -232,7 +240,7 @@ fn a_damaged_layer_is_built_again_for_all_that_use_it() {
     fs::write(&image, "short").unwrap();
     let mounts = host.extraction(DIR, "k", "x");
     let claim = host.claim(&mounts);
-    let existing = host.snapshotter.attach_existing(&claim, &layer.diff_id, &layer.blob);
+    let existing = host.snapshotter.attach_existing(&claim, &Recipe::Native, &layer.diff_id, &layer.blob);
     assert!(existing.unwrap().is_none());
     host.build(&claim, &layer).unwrap();
     assert_eq!(fs::read(&image).unwrap(), layer.image);
@@ -246,7 +254,12 @@ fn a_layer_whose_file_is_damaged_or_gone_counts_as_none() {
     let layer = Layer::new("a");
     host.commit_layer(DIR, "a", None, &layer);
     let image = host.path(&format!("layers/{}/layer.erofs", layer.key()));
-    let found = || (s.layer_of_blob(&layer.blob).is_some(), s.layer_of_diff(&layer.diff_id).is_some());
+    let found = || {
+        (
+            s.layer_of_blob(&layer.blob, &Recipe::Native).is_some(),
+            s.layer_of_diff(&layer.diff_id, &Recipe::Native).is_some(),
+        )
+    };
     assert_eq!(found(), (true, true));
     fs::write(&image, "short").unwrap();
     assert_eq!(found(), (false, false));

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, names_in, settings};
-use crate::layer::RootAttributes;
+use crate::layer::{Recipe, RootAttributes};
 use crate::skipped::skip;
 use crate::snapshot::{Error, Info, Kind, Labels, Missing, Snapshotter};
 use crate::store;
@@ -95,7 +95,7 @@ fn a_missing_layer_is_reported_and_comes_back_with_the_next_pull() {
     assert!(matches!(&host.report.missing[..], [Missing::Layer { key, .. }] if key.as_str() == layer.key()));
     let s = &host.snapshotter;
     assert!(matches!(s.prepare(DIR, "k", Some("b"), Labels::new()), Err(Error::LayerMissing { .. })));
-    assert_eq!(s.layer_of_blob(&layer.blob), None, "it would be taken for there");
+    assert_eq!(s.layer_of_blob(&layer.blob, &Recipe::Native), None, "it would be taken for there");
     let host = host.restart();
     assert!(matches!(&host.report.missing[..], [Missing::Layer { .. }]), "still missing: {:?}", host.report);
     host.commit_layer(BLOCK, "a", None, &layer);
@@ -181,7 +181,10 @@ fn a_corrupt_database_is_set_aside_and_rebuilt_with_every_record() {
     let s = &host.snapshotter;
     assert_eq!(["active", "view", "extracted"].map(|key| s.mounts(DIR, key).unwrap()).to_vec(), plans);
     assert!(written.exists());
-    assert_eq!(s.layer_of_blob(&Layer::new("a").blob), Layer::new("a").record().tar_layer());
+    assert_eq!(
+        s.layer_of_blob(&Layer::new("a").blob, &Recipe::Native),
+        Layer::new("a").record().blob_layer()
+    );
     s.commit(DIR, "c", "extracted", Some("b"), extraction_labels("c")).unwrap();
     host.assert_consistent();
     let host = host.restart();

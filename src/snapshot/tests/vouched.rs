@@ -4,7 +4,7 @@ use std::fs;
 
 use super::host::{DIR, Host, Layer, extraction_labels};
 use crate::image::digest::Digest;
-use crate::layer::LayerKey;
+use crate::layer::{LayerKey, Recipe};
 use crate::snapshot::model::EXTRACTION_LABEL;
 use crate::snapshot::{Error, Kind, Vouched};
 
@@ -44,8 +44,8 @@ fn a_vouched_layer_that_is_here_already_is_that_one_and_vouches_for_no_blob() {
     let s = &host.snapshotter;
     let (new, known) = (Layer::new("new"), Layer::new("known"));
     s.prepare_staged(DIR, "k", None, extraction_labels("new"), vouched(&host, &new)).unwrap();
-    assert_eq!(s.layer_of_blob(&new.blob), None, "nobody saw this blob give the layer");
-    assert!(s.layer_of_diff(&new.diff_id).is_some());
+    assert_eq!(s.layer_of_blob(&new.blob, &Recipe::Native), None, "nobody saw this blob give the layer");
+    assert!(s.layer_of_diff(&new.diff_id, &Recipe::Native).is_some());
 
     host.commit_layer(DIR, "known", None, &known);
     let file = host.path("layers").join(known.key()).join("layer.erofs");

@@ -66,6 +66,11 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "BuildKit: a Dockerfile of three steps",
         run: |context| one_program(context, "buildkit"),
     },
+    Tier {
+        name: "device",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS; in a guest, Linux 6.12",
+        run: device,
+    },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
     Tier {
         name: "soak",
@@ -150,6 +155,13 @@ fn one_program(context: &Context, name: &str) -> Result<Count> {
 fn compare(context: &Context) -> Result<Count> {
     prepare(context, Images::All)?;
     Count::of_tests(real_components("compare"))
+}
+
+fn device(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("device"))?;
+    count += Count::of_tests(real_components("device_guest"))?;
+    Ok(count)
 }
 
 fn crash(context: &Context) -> Result<Count> {

@@ -2,7 +2,7 @@
 
 use super::error::{Damage, Error, Unsupported};
 use super::geometry::Geometry;
-use super::inode::{DataLayout, Record};
+use super::inode::{DataLayout, FileType, Record};
 use super::limits::Budget;
 use super::source::{Fields, ReadAt, Window};
 use crate::image::erofs::mapping::NO_BLOCK;
@@ -96,6 +96,22 @@ fn tail<S: ReadAt>(window: &Window<'_, S>, record: &Record) -> Result<Option<Tai
     }
 }
 
+/// Where what follows an inode ends, in bytes: its attributes, its tail or its chunk index.
+pub(super) fn end_of_inode(record: &Record) -> Result<u64, Unsupported> {
+    let behind = record.behind_xattrs();
+    Ok(match record.layout {
+        // What is no file, directory or link has no content, whatever its layout says.
+        _ if !matches!(record.kind, FileType::Regular | FileType::Directory | FileType::Symlink) => behind,
+        DataLayout::Plain => behind,
+        DataLayout::Inline => behind + record.size % BLOCK_SIZE,
+        DataLayout::Chunked => {
+            let chunks = Chunks::of(record)?;
+            let start = behind.next_multiple_of(chunks.entry);
+            start.saturating_add(chunks.count().saturating_mul(chunks.entry))
+        }
+    })
+}
+
 /// `EROFS_CHUNK_FORMAT_INDEXES`: entries of 8 bytes with a device, and not bare 4-byte addresses.
 const FORMAT_INDEXES: u32 = 0x20;
 /// `EROFS_CHUNK_FORMAT_BLKBITS_MASK`.
@@ -120,6 +136,11 @@ impl Chunks {
         Ok(Self { bits: record.data & FORMAT_BITS, entry, blocks: record.size.div_ceil(BLOCK_SIZE) })
     }
 
+    /// Number of entries.
+    fn count(&self) -> u64 {
+        self.blocks.div_ceil(1 << self.bits)
+    }
+
     /// Reads the index, joining chunks that follow one another.
     fn extents<S: ReadAt>(
         &self,
@@ -129,7 +150,7 @@ impl Chunks {
         budget: &mut Budget,
     ) -> Result<Vec<Extent>, Error> {
         let start = record.behind_xattrs().next_multiple_of(self.entry);
-        let count = self.blocks.div_ceil(1 << self.bits);
+        let count = self.count();
         // A product that overflows is past the end of every image.
         window.check(start, count.saturating_mul(self.entry))?;
         // The work counts too: several inodes can have the same index, and all of its entries be joined.

@@ -12,7 +12,7 @@
 //! * `geometry`: what the superblock says about where things are.
 //! * `inode`, `data`, `xattr`, `directory`: the parts of an inode.
 //! * `walk`: all inodes from the root on. `limits`: how much of them is accepted.
-//! * `contents`: the data of one file.
+//! * `contents`: the data of one file. * `place`: where an inode is.
 
 mod contents;
 mod data;
@@ -21,6 +21,7 @@ mod error;
 mod geometry;
 mod inode;
 mod limits;
+mod place;
 mod source;
 mod walk;
 mod xattr;
@@ -32,6 +33,7 @@ use std::io;
 pub use data::Tail;
 pub use error::{Damage, Error, Unsupported};
 pub use limits::Limits;
+pub use place::InodePlace;
 pub use source::ReadAt;
 
 use super::superblock::Superblock;
@@ -54,8 +56,19 @@ impl<S: ReadAt> Image<S> {
     /// [`Error`] says what is damaged, unknown or too much, and where.
     pub fn open(source: S, limits: &Limits) -> Result<Self, Error> {
         let (superblock, geometry) = Geometry::read(&source)?;
-        let walk::Walked { tree, tails } = walk::walk(&source, &geometry, limits)?;
+        let walk::Walked { tree, tails, .. } = walk::walk(&source, &geometry, limits, None)?;
         Ok(Self { source, superblock, tree, tails })
+    }
+
+    /// Reads the metadata as [`Image::open`] does, and tells for each inode of the tree where it is.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn survey(source: S, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
+        let (superblock, geometry) = Geometry::read(&source)?;
+        let walked = walk::walk(&source, &geometry, limits, Some(Vec::new()))?;
+        let walk::Walked { tree, tails, places } = walked;
+        Ok((Self { source, superblock, tree, tails }, places.unwrap_or_default()))
     }
 
     /// What the superblock says.
@@ -68,6 +81,12 @@ impl<S: ReadAt> Image<S> {
     #[must_use]
     pub const fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// Whether the end of any file is stored behind its inode instead of in a block. Layout v1 has none.
+    #[must_use]
+    pub fn has_tails(&self) -> bool {
+        !self.tails.is_empty()
     }
 
     /// The end of a file that is stored behind its inode instead of in a block. Layout v1 has none.

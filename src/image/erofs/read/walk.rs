@@ -8,6 +8,7 @@ use super::error::{Damage, Error};
 use super::geometry::Geometry;
 use super::inode::{FileType, Record};
 use super::limits::{Budget, ENTRY_COST, Limits};
+use super::place::InodePlace;
 use super::source::{ReadAt, Window};
 use super::xattr;
 use crate::image::tree::{BLOCK_SIZE, Directory, FileData, Inode, InodeId, Metadata, Node, Tree};
@@ -20,10 +21,17 @@ pub(super) struct Walked {
     pub(super) tree: Tree,
     /// Ends of regular files that no extent covers.
     pub(super) tails: BTreeMap<InodeId, Tail>,
+    /// By inode, where it is, if that was asked for.
+    pub(super) places: Option<Vec<InodePlace>>,
 }
 
-/// Reads everything that the root leads to.
-pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) -> Result<Walked, Error> {
+/// Reads everything that the root leads to. `places` gets where each inode is.
+pub(super) fn walk<S: ReadAt>(
+    source: &S,
+    geometry: &Geometry,
+    limits: &Limits,
+    places: Option<Vec<InodePlace>>,
+) -> Result<Walked, Error> {
     let window = || Window::new(source, geometry.end());
     let mut walk = Walk {
         geometry,
@@ -34,6 +42,7 @@ pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) 
         ids: HashMap::new(),
         tree: Vec::new(),
         tails: BTreeMap::new(),
+        places,
         unread: VecDeque::new(),
     };
     walk.add(geometry.root_nid)?;
@@ -44,7 +53,7 @@ pub(super) fn walk<S: ReadAt>(source: &S, geometry: &Geometry, limits: &Limits) 
     while let Some(directory) = walk.unread.pop_front() {
         walk.read_entries(&directory)?;
     }
-    Ok(Walked { tree: Tree { inodes: walk.tree }, tails: walk.tails })
+    Ok(Walked { tree: Tree { inodes: walk.tree }, tails: walk.tails, places: walk.places })
 }
 
 struct Walk<'s, S> {
@@ -59,6 +68,7 @@ struct Walk<'s, S> {
     ids: HashMap<u64, InodeId>,
     tree: Vec<Inode>,
     tails: BTreeMap<InodeId, Tail>,
+    places: Option<Vec<InodePlace>>,
     unread: VecDeque<Unread>,
 }
 
@@ -121,6 +131,9 @@ impl<S: ReadAt> Walk<'_, S> {
         let record = Record::read(&mut self.inodes, self.geometry, nid)?;
         let xattrs =
             xattr::read(&mut self.inodes, &mut self.shared, self.geometry, &record, &mut self.budget)?;
+        if let Some(places) = &mut self.places {
+            places.push(InodePlace::of(&mut self.inodes, self.geometry, &record, &mut self.budget)?);
+        }
         let Record { mode, uid, gid, mtime, .. } = record;
         let node = self.node(id, &record)?;
         self.tree.push(Inode { metadata: Metadata { mode, uid, gid, mtime, xattrs }, node });

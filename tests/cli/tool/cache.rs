@@ -1,43 +1,17 @@
-//! The operator's tool: the real program on real files.
+//! `nexuserofs cache`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use nexuserofs::image::digest::Digest;
-use serde_json::{Value, json};
 
-use super::daemon::Place;
+use super::super::daemon::Place;
+use super::{DATA, USAGE, layout, lines, refused, tar, text, tool};
 
-const USAGE: i32 = 64;
-const DATA: i32 = 65;
-
-fn tool(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_nexuserofs")).args(arguments).output().expect("program")
-}
-
-/// Runs the tool with `--json`, which must succeed, and returns state and diffID of each line.
+/// State and diffID of each line that the tool prints.
 fn states(arguments: &[&str]) -> Vec<(String, String)> {
-    let output = tool(&[arguments, &["--json"]].concat());
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-    let text = |line: &Value, key: &str| line[key].as_str().expect("text").to_owned();
-    lines.iter().map(|line| (text(line, "state"), text(line, "diff_id"))).collect()
-}
-
-/// A tar with one file that is named like it, made by GNU tar.
-fn tar(place: &Place, name: &str) -> String {
-    let directory = place.path(&format!("{name}.d"));
-    fs::create_dir(&directory).expect("directory");
-    fs::write(directory.join(name), name).expect("file");
-    let file = place.arg(name);
-    let made = Command::new("tar")
-        .args(["--create", "--file", &file, "--directory"])
-        .arg(&directory)
-        .arg(".")
-        .status();
-    assert!(made.expect("tar").success());
-    file
+    lines(arguments).iter().map(|line| (text(line, "state"), text(line, "diff_id"))).collect()
 }
 
 fn file_of(cache: &Path, diff_id: &str) -> PathBuf {
@@ -76,29 +50,6 @@ fn what_is_damaged_is_named_and_replaced() {
     assert_eq!(fs::read(&file).expect("file"), whole);
 }
 
-/// Puts a blob into an OCI image layout and returns its digest.
-fn blob(layout: &Path, bytes: &[u8]) -> Digest {
-    let digest = Digest::of(bytes);
-    fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).expect("blob");
-    digest
-}
-
-/// An OCI image layout with an index, as tools for several machines write it, of one image with one layer,
-/// whose configuration names `diff_id`.
-fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> String {
-    let layout = place.path(name);
-    fs::create_dir_all(layout.join("blobs/sha256")).expect("layout");
-    let layer = blob(&layout, tar);
-    let config = blob(&layout, json!({ "rootfs": { "diff_ids": [diff_id] } }).to_string().as_bytes());
-    let layers = [json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer })];
-    let manifest = json!({ "config": { "digest": config }, "layers": layers });
-    let manifest = blob(&layout, manifest.to_string().as_bytes());
-    let index = blob(&layout, json!({ "manifests": [{ "digest": manifest }] }).to_string().as_bytes());
-    let top = json!({ "manifests": [{ "digest": index }, { "digest": index }] });
-    fs::write(layout.join("index.json"), top.to_string()).expect("index");
-    place.arg(name)
-}
-
 #[test]
 fn layers_of_an_image_layout_are_added_if_they_are_what_it_says() {
     let place = Place::new();
@@ -114,10 +65,7 @@ fn layers_of_an_image_layout_are_added_if_they_are_what_it_says() {
     let file = place.path("damaged").join("blobs/sha256").join(diff_id.hex());
     fs::write(file, fs::read(tar(&place, "two")).expect("tar")).expect("damage");
     for (source, what) in [(&lying, "its diffID is"), (&damaged, "its digest is")] {
-        let output = tool(&["cache", "add", &cache, source]);
-        let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(DATA), "{said}");
-        assert!(said.contains(what), "{said}");
+        refused(&["cache", "add", &cache, source], DATA, what);
     }
     assert_eq!(states(&["cache", "list", &cache]).len(), 1, "nothing of the others");
 }
@@ -132,10 +80,7 @@ fn a_mistake_is_told_from_damage() {
         (&["cache", "add", &cache, &place.arg("missing")], USAGE, "name the tar of a layer"),
         (&["cache", "add", &cache, env!("CARGO_BIN_EXE_nexuserofs")], DATA, "cannot make a layer of"),
     ] {
-        let output = tool(arguments);
-        let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(words), "{arguments:?}: {said}");
+        refused(arguments, code, words);
     }
     assert_eq!(tool(&["cache", "list", &place.arg("missing")]).status.code(), Some(70));
     assert_eq!(fs::read_dir(place.path("cache")).expect("cache").count(), 0, "nothing half-made");
@@ -144,7 +89,7 @@ fn a_mistake_is_told_from_damage() {
 #[test]
 fn every_verb_is_in_the_operators_reference() {
     let help = String::from_utf8(tool(&["cache", "--help"]).stdout).expect("UTF-8");
-    let reference = include_str!("../../docs/operations.md");
+    let reference = include_str!("../../../docs/operations.md");
     for verb in ["add", "export", "list", "verify"] {
         assert!(help.contains(verb), "{help}");
         assert!(reference.contains(&format!("nexuserofs cache {verb}")), "{verb}");

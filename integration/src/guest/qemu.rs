@@ -1,0 +1,145 @@
+//! One boot of a guest, from its start to its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::disk::Disk;
+
+/// What the guest's first process writes at its end, before the exit code of what it ran.
+pub(super) const EXIT: &str = "GUEST-EXIT ";
+
+/// How often a running guest is looked at.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much of the console an error shows, in bytes from the end.
+const SHOWN_CONSOLE: usize = 6000;
+
+/// A guest that is about to be booted.
+#[derive(Clone, Debug)]
+pub struct Boot<'a> {
+    /// The kernel.
+    pub kernel: &'a Path,
+    /// The archive with the first process.
+    pub initramfs: &'a Path,
+    /// Its disks. There is no other device but two serial lines.
+    pub disks: &'a [Disk],
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Where the kernel's messages go.
+    pub console: PathBuf,
+    /// How long it may take, in all.
+    pub deadline: Duration,
+}
+
+impl Boot<'_> {
+    /// Boots the guest, gives each line that it prints to `relay`, and returns its exit code when it has powered
+    /// itself off.
+    ///
+    /// # Errors
+    /// QEMU cannot be started; the guest ends without an exit code, or not before the deadline. The error
+    /// has the end of the console.
+    pub fn run(&self, relay: impl Fn(&str) + Send) -> Result<u8> {
+        let mut guest = Running(self.command()?.spawn().context("start qemu-system-x86_64")?);
+        let output = guest.0.stdout.take().context("QEMU has no output")?;
+        let mut errors = guest.0.stderr.take().context("QEMU has no standard error")?;
+        let (in_time, code) = thread::scope(|scope| {
+            let code = scope.spawn(|| read(output, relay));
+            let in_time = guest.wait(self.deadline)?;
+            anyhow::Ok((in_time, code.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+        })?;
+        if let Some(code) = code.filter(|_| in_time) {
+            return Ok(code);
+        }
+        let mut said = String::new();
+        errors.read_to_string(&mut said).context("read QEMU's standard error")?;
+        let what = if in_time { "ended without a result" } else { "did not end in time" };
+        bail!("the guest {what}\nQEMU: {}\nconsole:\n{}", said.trim(), self.end_of_console());
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
+        qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
+        qemu.args(["-m", &self.memory.to_string()]);
+        qemu.args(["-nodefaults", "-display", "none", "-no-reboot"]);
+        qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        qemu.args(["-append", "console=ttyS0 quiet loglevel=6 panic=-1 NEXUSEROFS_GUEST=1"]);
+        // The first serial line is the kernel's console, the second carries what the program prints.
+        let console = self.console.to_str().context("the console's path is not UTF-8")?;
+        qemu.args(["-serial", &format!("file:{console}"), "-serial", "stdio"]);
+        for (number, disk) in self.disks.iter().enumerate() {
+            qemu.args(disk.arguments(number)?);
+        }
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(qemu)
+    }
+
+    fn end_of_console(&self) -> String {
+        let console = fs::read(&self.console).unwrap_or_default();
+        let start = console.len().saturating_sub(SHOWN_CONSOLE);
+        String::from_utf8_lossy(console.get(start..).unwrap_or_default()).into_owned()
+    }
+}
+
+/// A running QEMU, ended when this is dropped.
+struct Running(Child);
+
+impl Running {
+    /// Whether it ended by itself before the deadline. Afterwards it does not run any more.
+    fn wait(&mut self, deadline: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        while begun.elapsed() < deadline {
+            if self.0.try_wait().context("wait for QEMU")?.is_some() {
+                return Ok(true);
+            }
+            thread::sleep(PAUSE);
+        }
+        self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
+        Ok(false)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It is over already, unless an error left this early.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// Relays the guest's lines up to the one with the exit code, which is returned.
+fn read(output: impl Read, relay: impl Fn(&str)) -> Result<Option<u8>> {
+    let mut code = None;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("read what the guest prints")?;
+        // A terminal's line ends with a carriage return too.
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches('\r');
+        match line.strip_prefix(EXIT) {
+            Some(said) => code = said.trim().parse().ok(),
+            None => relay(line),
+        }
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_relayed_and_the_exit_code_is_taken_out() {
+        let lines = RefCell::new(Vec::new());
+        let output = b"test a ... ok\r\n\r\nGUEST-EXIT 101\r\n".as_slice();
+        let code = read(output, |line| lines.borrow_mut().push(line.to_owned())).unwrap();
+        assert_eq!((code, lines.into_inner()), (Some(101), vec!["test a ... ok".to_owned(), String::new()]));
+        assert_eq!(read(b"test a ... ok".as_slice(), |_| {}).unwrap(), None);
+    }
+}
