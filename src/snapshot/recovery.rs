@@ -27,7 +27,7 @@ use super::{Error, Kind};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
-use crate::layer::{LayerKey, LayerRecord, Protection, RootAttributes, Shelf};
+use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
 use crate::store::database::{Blank, Opened, Store, Table};
 use crate::store::staging::StagingArea;
 use crate::store::trash::Trash;

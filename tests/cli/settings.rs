@@ -1,5 +1,7 @@
 //! Flags and the settings file.
 
+use nexuserofs::layer::protection::has_fsverity;
+
 use super::daemon::{Place, exists, logged, output, refusal};
 
 /// Exit code of a wrong flag or settings file.
