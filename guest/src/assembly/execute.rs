@@ -40,14 +40,23 @@ fn assemble(
     target: &Path,
     reading: Reading,
 ) -> Result<(), Error> {
+    let on_record = |layers, target| workplace.write(&State { layers, target });
     let mut layers = Vec::with_capacity(plan.lowers().len());
     for (index, lower) in plan.lowers().iter().enumerate() {
-        layers.push(layer(mapper, workplace, index, lower, reading)?);
+        on_record(index + 1, None)?;
+        match layer(mapper, workplace, index, lower, reading) {
+            Ok(path) => layers.push(path),
+            Err(error) => {
+                if matches!(error, Error::Device(dm::Error::NameTaken { .. })) {
+                    // The device of this name is not ours to take away.
+                    on_record(index, None)?;
+                }
+                return Err(error);
+            }
+        }
     }
     let writable = writable(plan.upper(), workplace)?;
-    let layers_made = layers.len();
-    let on_record = |target| workplace.write(&State { layers: layers_made, target });
-    on_record(Some(target.to_owned()))?;
+    on_record(layers.len(), Some(target.to_owned()))?;
     let failed = |source| Error::Mount { what: "the root".to_owned(), path: target.to_owned(), source };
     let mounted = match (layers.as_slice(), &writable) {
         ([only], None) => rustix::mount::mount_bind(only, target).map_err(io::Error::from),
@@ -55,7 +64,7 @@ fn assemble(
     };
     if let Err(source) = mounted {
         // What is mounted there, if anything, is not ours to take away.
-        on_record(None)?;
+        on_record(layers.len(), None)?;
         return Err(failed(source));
     }
     mounts::keep_to_itself(target).map_err(failed)

@@ -18,6 +18,6 @@ mod workplace;
 
 pub use error::Error;
 pub use execute::{Reading, execute};
-pub use overlay::join;
+pub use overlay::{join, join_at_once};
 pub use teardown::{Busy, teardown};
 pub use workplace::{AssemblyId, InvalidId, Workplace};

@@ -28,7 +28,7 @@ const SOURCE: &str = "nexuserofs";
 pub fn join(lowers: &[PathBuf], writable: Option<&Path>, target: &Path) -> io::Result<()> {
     match join_one_by_one(lowers, writable, target) {
         // No such call before 5.2, and none for single layers before 6.8.
-        Err(Errno::NOSYS | Errno::INVAL) => Ok(join_at_once(lowers, writable, target)?),
+        Err(Errno::NOSYS | Errno::INVAL) => join_at_once(lowers, writable, target),
         joined => Ok(joined?),
     }
 }
@@ -55,8 +55,11 @@ fn join_one_by_one(lowers: &[PathBuf], writable: Option<&Path>, target: &Path) -
     move_mount(joined.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// By the call of old, with all options in one text.
-fn join_at_once(lowers: &[PathBuf], writable: Option<&Path>, target: &Path) -> Result<(), Errno> {
+/// [`join`] by the call of old, with all options in one text, which is what it does in kernels before 6.8.
+///
+/// # Errors
+/// What the kernel says. It takes no text that is longer than a page.
+pub fn join_at_once(lowers: &[PathBuf], writable: Option<&Path>, target: &Path) -> io::Result<()> {
     let lowers: Vec<&str> =
         lowers.iter().rev().map(|lower| lower.to_str()).collect::<Option<_>>().ok_or(Errno::INVAL)?;
     let mut options = vec![format!("lowerdir={}", lowers.join(":"))];
@@ -66,5 +69,5 @@ fn join_at_once(lowers: &[PathBuf], writable: Option<&Path>, target: &Path) -> R
     options.extend(FIXED.map(|(name, value)| format!("{name}={value}")));
     let options = std::ffi::CString::new(options.join(",")).map_err(|_| Errno::INVAL)?;
     let flags = if writable.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
-    mount(SOURCE, target, "overlay", flags, options.as_c_str())
+    Ok(mount(SOURCE, target, "overlay", flags, options.as_c_str())?)
 }

@@ -38,5 +38,5 @@ pub fn teardown(workplace: &Workplace, busy: Busy) -> Result<(), Error> {
             mapper.remove(&workplace.device(index)?)?;
         }
     }
-    workplace.remove(state.layers)
+    workplace.remove()
 }

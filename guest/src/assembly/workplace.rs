@@ -34,7 +34,7 @@ pub struct Workplace {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// How many layers there are at most.
+    /// How many of the layers, from the oldest on, may have a device and a mount.
     pub(super) layers: usize,
     /// Where the root file system is mounted, as soon as it is.
     pub(super) target: Option<PathBuf>,
@@ -50,7 +50,7 @@ impl Workplace {
         Self { path: run.join(id.as_str()), id }
     }
 
-    /// Makes it, with a record of what there will be to undo.
+    /// Makes it, with places for so many layers.
     pub(super) fn make(&self, layers: usize) -> Result<(), Error> {
         if let Some(run) = self.path.parent() {
             create(run).or_else(unless_there).map_err(Error::file("make", run))?;
@@ -61,7 +61,7 @@ impl Workplace {
             }
             made => made.map_err(Error::file("make", &self.path))?,
         }
-        self.write(&State { layers, target: None })?;
+        self.write(&State::default())?;
         let places = (0..layers).map(|index| self.layer(index));
         let layers = self.path.join("layers");
         for path in [layers, self.upper()].into_iter().chain(places) {
@@ -111,11 +111,15 @@ impl Workplace {
             .map_err(Error::file("write", path))
     }
 
-    /// Removes it, when nothing is mounted in it any more: directories that are not empty stay.
-    pub(super) fn remove(&self, layers: usize) -> Result<(), Error> {
-        let places = (0..layers).map(|index| self.layer(index));
-        let directories = places.chain([self.path.join("layers"), self.upper()]);
-        for path in directories {
+    /// Removes it, when nothing is mounted in it any more: only empty directories are removed.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        let layers = self.path.join("layers");
+        let places = match fs::read_dir(&layers) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>(),
+            Err(error) => unless_gone(error).map(|()| Vec::new()),
+        };
+        let places: Vec<PathBuf> = places.map_err(Error::file("read", &layers))?;
+        for path in places.into_iter().chain([layers, self.upper()]) {
             fs::remove_dir(&path).or_else(unless_gone).map_err(Error::file("remove", path))?;
         }
         for path in [self.path.join("state.json.new"), self.state()] {
@@ -192,10 +196,10 @@ mod tests {
         let workplace = Workplace::new(&run.path().join("run"), "root".parse().unwrap());
         assert_eq!(workplace.read().unwrap(), None);
         workplace.make(3).unwrap();
-        assert_eq!(workplace.read().unwrap(), Some(State { layers: 3, target: None }));
+        assert_eq!(workplace.read().unwrap(), Some(State::default()));
         assert!(matches!(workplace.make(3), Err(Error::Taken { .. })));
-        workplace.remove(3).unwrap();
-        workplace.remove(3).unwrap();
+        workplace.remove().unwrap();
+        workplace.remove().unwrap();
         assert_eq!(workplace.read().unwrap(), None);
         workplace.make(1).unwrap();
     }

@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`.
+//!   `convert`, `manifest`, `policy`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 
@@ -10,8 +10,10 @@ mod build;
 mod cache;
 mod convert;
 mod error;
+mod manifest;
 mod oci;
 mod output;
+mod policy;
 mod progress;
 mod report;
 mod source;
@@ -41,6 +43,8 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
+        Verb::Manifest(verb) => manifest::run(verb, console),
+        Verb::Policy(verb) => policy::run(verb),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));

@@ -82,6 +82,7 @@ impl Failure {
             Self::Sysfs(_) => "sysfs_missing",
             Self::Assembly(assembly::Error::Corrupted { .. }) => "layer_corrupted",
             Self::Assembly(assembly::Error::Device(dm::Error::Refused { .. })) => "verity_refused",
+            Self::Assembly(assembly::Error::Device(dm::Error::NameTaken { .. })) => "device_name_taken",
             Self::Assembly(assembly::Error::Device(_)) => "verity_missing",
             Self::Assembly(assembly::Error::Taken { .. }) => "id_taken",
             Self::Assembly(assembly::Error::InUse { .. }) => "in_use",
