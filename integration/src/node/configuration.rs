@@ -99,7 +99,12 @@ disabled_plugins = {disabled:?}
         if self.release == Release::V2_3 {
             text.push_str("  max_concurrent_unpacks = 4\n");
         }
-        text.extend(unpack.into_iter().map(unpack_entry));
+        // From 2.3 on a platform says what its snapshotter unpacks besides tars.
+        let native = self.release == Release::V2_3;
+        text.extend(unpack.into_iter().map(|(snapshotter, differ)| {
+            let is_native = native && snapshotter != OVERLAYFS;
+            unpack_entry(if is_native { NATIVE_PLATFORM } else { "linux/amd64" }, snapshotter, differ)
+        }));
         text
     }
 }
@@ -134,11 +139,14 @@ fn our_plugins(plugin: Plugin<'_>) -> String {
     )
 }
 
-fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
+/// The platform of images whose layers are EROFS images, and of all others.
+const NATIVE_PLATFORM: &str = "linux(+erofs)/amd64";
+
+fn unpack_entry(platform: &str, snapshotter: &str, differ: &str) -> String {
     format!(
         r#"
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
+    platform = "{platform}"
     snapshotter = "{snapshotter}"
     differ = "{differ}"
 "#

@@ -122,6 +122,9 @@ pub(super) struct Convert {
     /// Compress the layers. A daemon that pulls them has to decompress them before it can use them
     #[arg(long)]
     pub(super) zstd: bool,
+    /// Leave os.features as it is, so that clients take the image that do not ask for linux(+erofs)
+    #[arg(long)]
+    pub(super) without_os_features: bool,
     /// Replace the output if it is there
     #[arg(long)]
     pub(super) force: bool,
