@@ -126,13 +126,13 @@ fn verified(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-fn start(bed: &Bed, name: &str) -> Result<Node> {
-    let daemon = Some(DaemonOptions::default());
+fn start(bed: &Bed, name: &str, settings: Option<String>) -> Result<Node> {
+    let daemon = Some(DaemonOptions { settings, ..DaemonOptions::default() });
     Node::start(&bed.place, name, &NodeOptions { daemon, ..NodeOptions::default() })
 }
 
 fn mounted(bed: &Bed) -> Result<()> {
-    let mut node = start(bed, "tool-mounted")?;
+    let mut node = start(bed, "tool-mounted", None)?;
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
     let target = node.dir().join("containerd");
@@ -170,6 +170,50 @@ fn mounted(bed: &Bed) -> Result<()> {
     node.assert_nothing_mounted()
 }
 
+/// A profile that merges layers with dm-verity trees.
+const MERGED: &str = "[profiles.nexuserofs]\nlayers = \"merged\"\nverity = \"auto\"\n";
+
+fn chain(bed: &Bed) -> Result<()> {
+    let mut node = start(bed, "tool-chain", Some(MERGED.to_owned()))?;
+    let image = node.push(&bed.images.demo)?;
+    node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
+    let target = node.dir().join("containerd");
+    let expected = node.containerd.read_image(ImageMount {
+        namespace: NAMESPACE,
+        snapshotter: SNAPSHOTTER,
+        reference: &image,
+        target: &target,
+        writable: false,
+    })?;
+    let directory = node.daemon()?.entries("chains")?.pop().context("there is no chain")?;
+    let key = directory.file_name().and_then(|name| name.to_str()).context("key")?.to_owned();
+    let root = node.daemon()?.root().to_owned();
+    let point = node.dir().join("tool");
+    fs::create_dir(&point)?;
+    tool(bed).args(["mount", "--root"]).args([&root, Path::new(&key), &point]).run()?;
+    let found = tree::read_image(&point)?;
+    tool(bed).arg("umount").arg(&point).run()?;
+    let differences = tree::differences(&expected, &found, 5);
+    ensure!(differences.is_empty(), "{differences:?}");
+
+    let said = tool(bed)
+        .args(["verify", "--json", "--root"])
+        .args([&root, Path::new(&key)])
+        .into_command()
+        .output()?;
+    let lines: Vec<Value> = serde_json::from_slice(&said.stdout)?;
+    ensure!(lines.len() == bed.images.demo.layers()?.len() + 1, "the merged image and each layer: {lines:?}");
+    let layers = lines.iter().filter(|line| line["name"] != key);
+    ensure!(layers.clone().all(|line| line["state"] == "proven"), "{lines:?}");
+    let said = lines_of_inspect(bed, &root, &key)?;
+    ensure!(said["devices"].as_array().is_some_and(|devices| devices.len() == layers.count()), "{said}");
+    node.assert_nothing_mounted()
+}
+
+fn lines_of_inspect(bed: &Bed, root: &Path, key: &str) -> Result<Value> {
+    Ok(lines(tool(bed).args(["inspect", "--root"]).arg(root).arg(key))?.remove(0))
+}
+
 /// The demo image as a native one.
 fn convert(bed: &Bed, source: &Path, output: &Path, options: &[&str]) -> Result<Image> {
     lines(tool(bed).arg("convert").args(options).args([source, output]))?;
@@ -177,7 +221,7 @@ fn convert(bed: &Bed, source: &Path, output: &Path, options: &[&str]) -> Result<
 }
 
 fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
-    let node = start(bed, &format!("tool-{snapshotter}"))?;
+    let node = start(bed, &format!("tool-{snapshotter}"), None)?;
     let reference = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &reference)?;
     let read = |snapshotter, reference: &str, name: &str| {
@@ -214,7 +258,7 @@ fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
 }
 
 fn exported(bed: &Bed) -> Result<()> {
-    let node = start(bed, "tool-exported")?;
+    let node = start(bed, "tool-exported", None)?;
     let reference = node.push(&bed.images.demo)?;
     node.containerd.fetch(NAMESPACE, &reference)?;
     let archive = node.dir().join("image.tar");

@@ -40,6 +40,12 @@ pub(super) enum Verb {
     /// and os.features are those of containerd's own converter. The same source gives the same output.
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(Convert),
+    /// Make one block device of layers, for a virtual machine.
+    ///
+    /// DIRECTORY gets a VMDK descriptor, which names the layers' own files, or one flat file. What is there already
+    /// is taken as it is. docs/block-devices.md tells which monitor takes what, and how.
+    #[command(after_help = DEVICE_EXAMPLES)]
+    Device(Device),
     /// Tell what is in EROFS images and in disks made of them.
     ///
     /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot
@@ -49,7 +55,7 @@ pub(super) enum Verb {
     /// Mount layers on a directory, read-only, to look at them. Needs root.
     ///
     /// Several layers are joined as overlayfs joins them, the first one on top. A snapshot stands for the layers
-    /// that it stands on; what an active one writes to is not shown. Whatever unmounts the directory ends all.
+    /// that it stands on; what an active one writes to is not shown. A chain is mounted as its merged image. Whatever unmounts the directory ends all.
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(Mount),
     /// Unmount what `mount` mounted. Nothing there is no mistake. Needs root.
@@ -130,6 +136,37 @@ pub(super) struct Convert {
     pub(super) force: bool,
 }
 
+const DEVICE_EXAMPLES: &str = "Examples:
+  nexuserofs device --output disk layers/BOTTOM.erofs layers/TOP.erofs
+  nexuserofs device --output disk --layout partitions --flat layers/BOTTOM.erofs layers/TOP.erofs";
+
+#[derive(Debug, Args)]
+pub(super) struct Device {
+    /// Where the device's files go; made if it is missing
+    #[arg(long, short, value_name = "DIRECTORY")]
+    pub(super) output: PathBuf,
+    /// What lies on it
+    #[arg(long, value_enum, default_value_t = DeviceLayout::Merged)]
+    pub(super) layout: DeviceLayout,
+    /// Put everything into one file, for monitors that read no VMDK
+    #[arg(long)]
+    pub(super) flat: bool,
+    /// EROFS files of layers, the oldest first
+    #[arg(required = true, value_name = "LAYER")]
+    pub(super) layers: Vec<PathBuf>,
+}
+
+/// What lies on a device.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum DeviceLayout {
+    /// One file system of all layers, for Linux 6.4 and later
+    Merged,
+    /// A partition for each layer, the newest first, named as Kata's agent knows them
+    Partitions,
+    /// The same, named as nerdbox does
+    NerdboxPartitions,
+}
+
 const INSPECT_EXAMPLES: &str = "Examples:
   nexuserofs inspect layer.erofs
   nexuserofs inspect --files v1-ba7816bf8f01cfea414140de5dae2223
@@ -156,7 +193,7 @@ const MOUNT_EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct Mount {
-    /// Files of layers, or keys of layers and snapshots, the newest first
+    /// Files of layers, or keys of layers, chains and snapshots, the newest first
     #[arg(required = true, value_name = "FILE|KEY")]
     pub(super) names: Vec<PathBuf>,
     /// Where; nothing may be mounted there
@@ -201,6 +238,9 @@ pub(super) enum CacheVerb {
         /// docker://IMAGE oci:DIRECTORY), of which every layer of every image is taken
         #[arg(required = true, value_name = "TAR|LAYOUT")]
         sources: Vec<PathBuf>,
+        /// Give the layers dm-verity trees, for daemons with a profile that wants them
+        #[arg(long)]
+        verity: bool,
     },
     /// Put the layers that a daemon has into a cache. The daemon may run.
     Export {

@@ -7,10 +7,12 @@ use nexuserofs_guest::verity::InvalidParameters;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
-use crate::expose::view;
+use crate::error::{Classify as _, Kind};
+use crate::expose::{device, view};
 use crate::image::digest::Digest;
 use crate::image::erofs::header;
 use crate::image::verity::leaves;
+use crate::layer::chain;
 use crate::store;
 
 /// Why the tool stopped.
@@ -96,6 +98,15 @@ pub(super) enum Error {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// Layers that are no merged image.
+    #[error("the layers cannot be merged: {reason}; ask for partitions instead (--layout partitions)")]
+    Unmergeable { reason: String },
+    /// Layers of which one cannot be read.
+    #[error("cannot merge the layers")]
+    Merge(#[from] chain::Error),
+    /// Layers that are no block device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -121,15 +132,27 @@ impl From<&Error> for Exit {
             | Error::LayerCount { .. }
             | Error::Layer { .. }
             | Error::Mismatch { .. }
+            | Error::Unmergeable { .. }
             | Error::Sidecar { .. }
             | Error::Parameters { .. }
             | Error::Image { .. } => Self::Data,
+            Error::Merge(error) => of_kind(error.kind()),
+            Error::Device(error) => of_kind(error.kind()),
             Error::Read { .. }
             | Error::Verity { .. }
             | Error::View(_)
             | Error::Output(_)
             | Error::Store(_) => Self::Fault,
         }
+    }
+}
+
+/// The exit code for a failure of a room below.
+const fn of_kind(kind: Kind) -> Exit {
+    match kind {
+        Kind::FailedPrecondition | Kind::InvalidArgument => Exit::Usage,
+        Kind::DataLoss => Exit::Data,
+        _ => Exit::Fault,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `inspect`, `mount` (with `umount`), `verify`.
+//!   `convert`, `device`, `inspect`, `mount` (with `umount`), `verify`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 //! * `names`: the paths of files in images.
@@ -10,6 +10,7 @@ mod arguments;
 mod build;
 mod cache;
 mod convert;
+mod device;
 mod error;
 mod inspect;
 mod mount;
@@ -47,6 +48,7 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
+        Verb::Device(asked) => device::run(asked, console),
         Verb::Inspect(asked) => inspect::run(asked, console),
         Verb::Mount(asked) => mount::mount(asked, console),
         Verb::Umount(asked) => mount::umount(asked, console),

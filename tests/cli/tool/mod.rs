@@ -12,6 +12,7 @@ use super::daemon::Place;
 mod build;
 mod cache;
 mod convert;
+mod device;
 mod inspect;
 mod mount;
 mod verify;
@@ -91,11 +92,11 @@ pub(crate) fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> 
 fn every_verb_is_in_the_tools_reference() {
     let help = String::from_utf8(tool(&["--help"]).stdout).expect("UTF-8");
     let reference = include_str!("../../../docs/tool.md");
-    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "cache"] {
+    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "device", "cache"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
         let is_told =
             reference.contains(&format!("`{verb}`")) && reference.contains(&format!("nexuserofs {verb}"));
-        assert!(is_told || verb == "cache", "{verb}");
+        assert!(is_told || ["cache", "device"].contains(&verb), "{verb}");
         let said = tool(&[verb, "--help"]);
         assert!(said.status.success(), "{verb}");
     }
