@@ -54,7 +54,7 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
             Error::RootInUse { .. } | Error::AddressInUse { .. } => Self::InUse,
-            Error::NotASocket(_) => Self::Usage,
+            Error::NotASocket(_) | Error::Builder(_) => Self::Usage,
             // What the settings asked for and the root cannot be or hold.
             Error::Snapshots(error) if error.kind() == Kind::InvalidArgument => Self::Usage,
             Error::Content(_) | Error::Containerd(_) => Self::Usage,

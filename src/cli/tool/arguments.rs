@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
+use super::policy::PolicyVerb;
 use crate::config::defaults;
 use crate::image::digest::{Digest, InvalidDigest};
 
@@ -73,6 +75,12 @@ pub(super) enum Verb {
     /// written under another name, synced and renamed, so a daemon may use the directory meanwhile.
     #[command(subcommand)]
     Cache(CacheVerb),
+    /// Lists of an image's layers, for guests that trust nothing else (docs/layers-manifest.md).
+    #[command(subcommand)]
+    Manifest(ManifestVerb),
+    /// Which images a guest runs (docs/guest.md).
+    #[command(subcommand)]
+    Policy(PolicyVerb),
 }
 
 const BUILD_EXAMPLES: &str = "Examples:

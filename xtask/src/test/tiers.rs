@@ -150,6 +150,7 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
     count += Count::of_tests(real_components("merged"))?;
+    count += Count::of_tests(real_components("formats"))?;
     Ok(count)
 }
 

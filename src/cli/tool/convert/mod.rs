@@ -120,7 +120,7 @@ impl Conversion {
         config: &Descriptor,
         layers: Vec<Descriptor>,
     ) -> Result<Option<Descriptor>, Error> {
-        let Some(image) = Image::read(&self.source, config, layers, &self.selection)? else {
+        let Some(image) = Image::read(&self.source, descriptor, config, layers, &self.selection)? else {
             return Ok(None);
         };
         let mut natives = Vec::with_capacity(image.layers.len());
