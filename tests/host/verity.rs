@@ -39,7 +39,7 @@ fn commit(node: &Node, profile: &str) {
     let marked = MARK.repeat((64 << 10) / MARK.len());
     let mut entries = vec![Entry::file("marked", &marked), Entry::file("other", "whole")];
     // So that more than one block of metadata follows the data.
-    entries.extend((0..500).map(|number| Entry::file(&format!("zzz/file number {number}"), "")));
+    entries.extend((0..500).map(|number| Entry::file(format!("zzz/file number {number}"), "")));
     node.commit(profile, "image", None, &entries);
 }
 
