@@ -112,6 +112,9 @@ pub(super) enum CacheVerb {
         /// docker://IMAGE oci:DIRECTORY), of which every layer of every image is taken
         #[arg(required = true, value_name = "TAR|LAYOUT")]
         sources: Vec<PathBuf>,
+        /// Give the layers dm-verity trees, for daemons with a profile that wants them
+        #[arg(long)]
+        verity: bool,
     },
     /// Put the layers that a daemon has into a cache. The daemon may run.
     Export {
