@@ -22,8 +22,7 @@ const TESTS: &[Test] = &[
     Test { name: "templates_in_blocks", run: |bed| passes(bed, &OURS[1]) },
     Test { name: "host_in_directories", run: |bed| passes(bed, &OURS[2]) },
     Test { name: "host_in_blocks", run: |bed| passes(bed, &OURS[3]) },
-    Test { name: "merged_templates", run: |bed| passes(bed, &OURS[4]) },
-    Test { name: "merged_host", run: |bed| passes(bed, &OURS[5]) },
+    Test { name: "merged_host", run: |bed| passes(bed, &OURS[4]) },
     Test { name: "times_beside_the_builtin", run: compare_times },
 ];
 
@@ -42,12 +41,11 @@ struct Suite {
 
 static BUILTIN: Suite = Suite::of("TestBuiltin");
 
-static OURS: [Suite; 6] = [
+static OURS: [Suite; 5] = [
     Suite::of("TestTemplatesInDirectories"),
     Suite::of("TestTemplatesInBlocks"),
     Suite::of("TestHostInDirectories"),
     Suite::of("TestHostInBlocks"),
-    Suite::of("TestMergedTemplates"),
     Suite::of("TestMergedHost"),
 ];
 

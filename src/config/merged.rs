@@ -248,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_has_its_layers_as_it_says_or_as_its_name_says() {
+        let text = "[profiles.a]\nlayers = 'merged'\n[profiles.nexuserofs-merged]\n[profiles.plain]";
+        let merged = Merged::of(Fragment::default(), file(text));
+        let written = merged.profiles.iter().filter(|profile| !profile.name.value.ends_with("host"));
+        let layers = written.map(|profile| (&*profile.name.value, &*profile.layers.value));
+        assert_eq!(
+            layers.collect::<Vec<_>>(),
+            [
+                ("a", "merged"),
+                ("nexuserofs", "separate"),
+                ("nexuserofs-merged", "merged"),
+                ("plain", "separate")
+            ]
+        );
+    }
+
+    #[test]
     fn verity_is_off_unless_the_profile_or_the_top_of_the_file_says_otherwise() {
         let modes = |text: &str| {
             let merged = Merged::of(Fragment::default(), file(text));
@@ -264,23 +281,6 @@ mod tests {
                 expected("kata", "require", "profiles.kata.verity"),
                 expected("nexuserofs", "auto", "verity"),
                 expected("nexuserofs-host", "auto", "verity"),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_profile_has_its_layers_as_it_says_or_as_its_name_says() {
-        let text = "[profiles.a]\nlayers = 'merged'\n[profiles.nexuserofs-merged]\n[profiles.plain]";
-        let merged = Merged::of(Fragment::default(), file(text));
-        let written = merged.profiles.iter().filter(|profile| !profile.name.value.ends_with("host"));
-        let layers = written.map(|profile| (&*profile.name.value, &*profile.layers.value));
-        assert_eq!(
-            layers.collect::<Vec<_>>(),
-            [
-                ("a", "merged"),
-                ("nexuserofs", "separate"),
-                ("nexuserofs-merged", "merged"),
-                ("plain", "separate")
             ]
         );
     }

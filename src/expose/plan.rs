@@ -36,10 +36,11 @@ pub const BLOCK_UPPER_NAME: &str = "rw/upper";
 /// Directory in which the daemon mounts the layers with the owners of a user namespace.
 pub const SHIFTED_NAME: &str = "lower";
 
-/// Option of an EROFS entry: the file with the parameters of the layer's dm-verity tree.
-const VERITY_OPTION: &str = "X-containerd.dmverity";
 /// Longest value of a mount option in bytes.
 const LONGEST_OPTION: usize = 255;
+
+/// Option of an EROFS entry: the file with the parameters of the layer's dm-verity tree.
+const VERITY_OPTION: &str = "X-containerd.dmverity";
 
 /// How the layers are handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +63,12 @@ pub struct Lower {
     pub flavour: Flavour,
     /// The layers of the parent chain, newest first. Empty without a parent.
     pub layers: Vec<LayerKey>,
-    /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub verity: BTreeSet<LayerKey>,
     /// The chain that they are merged in, if they are handed out as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<ChainKey>,
+    /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub verity: BTreeSet<LayerKey>,
     /// Options that the operator adds to overlay mounts.
     pub overlay_options: Vec<String>,
     /// The user namespace that the layers' owners are shifted into.
@@ -292,10 +293,9 @@ fn overlay<'a>(
 
 /// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).
 fn layer_entry(key: &LayerKey, has_verity: bool, places: Places<'_>) -> Mount {
-    let directory = format!("{}/{key}", places.layers);
-    let verity = has_verity.then(|| format!("{VERITY_OPTION}={directory}/{VERITY_NAME}"));
+    let verity = has_verity.then(|| format!("{VERITY_OPTION}={}/{key}/{VERITY_NAME}", places.layers));
     let options = strings(["ro", "loop"]).into_iter().chain(verity).collect();
-    mount("erofs", &format!("{directory}/{IMAGE_NAME}"), options)
+    mount("erofs", &places.layer(key), options)
 }
 
 /// Merged layers: one image with the layers' files as devices, the oldest first as in its device table.

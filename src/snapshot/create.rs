@@ -133,23 +133,19 @@ impl Snapshotter {
         profile: &Profile,
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
+        let verity = verity(profile.verity, chain)?;
         let merged = match purpose {
             // Nobody runs on what a layer is unpacked over.
             Purpose::Extraction => None,
-            // What a merged image reads is not checked.
-            _ if profile.verity == VerityMode::Require => None,
+            // What checks the layers while they are read knows their own files only.
+            _ if !verity.is_empty() => None,
             _ => self.merged(profile, chain)?,
-        };
-        let verity = match &merged {
-            // The trees are of the layers one by one.
-            Some(_) => BTreeSet::new(),
-            None => verity(profile.verity, chain)?,
         };
         let mut lower = Lower {
             flavour: Flavour::Template,
             layers: chain.layers.clone(),
-            verity,
             merged,
+            verity,
             overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
             mapping: None,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::{block, host};
+use crate::expose::{block, device, host};
 use crate::image::digest::Digest;
 use crate::layer::{LayerKey, chain, written};
 use crate::store;
@@ -244,6 +244,9 @@ pub enum Error {
         "the layers cannot be merged: remove the image and pull it again, or use a profile with separate layers"
     )]
     Merge(#[from] chain::Error),
+    /// The description of a chain as one disk cannot be written.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A mount of the daemon's own.
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -283,6 +286,7 @@ impl Classify for Error {
             Self::Block(error) => error.kind(),
             Self::Convert(error) => error.kind(),
             Self::Merge(error) => error.kind(),
+            Self::Device(error) => error.kind(),
             Self::Host(error) => error.kind(),
         }
     }

@@ -13,22 +13,14 @@ use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, mounting};
+use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, What, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
 use crate::layer::{LayerKey, LayerRecord};
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    let subjects = lower.subjects();
-    let wanted = subjects.iter().zip(names).map(|(subject, name)| {
-        let integrity = match subject {
-            Subject::Layer(layer) => integrity(ledger, record, lower, layer)?,
-            Subject::Chain(_) => Integrity::Unchecked,
-        };
-        Ok(Wanted { subject, layers: &lower.layers, name, integrity })
-    });
-    ledger.mounts.ensure(wanted.collect::<Result<Vec<_>, Error>>()?)?;
+    ledger.mounts.ensure(wanted(ledger, record, lower, names)?)?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -38,6 +30,23 @@ pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
         mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
     }
     Ok(())
+}
+
+/// What the plan of this snapshot needs mounted.
+fn wanted<'a>(
+    ledger: &Ledger,
+    record: &Record,
+    lower: &'a Lower,
+    names: &'a [MountName],
+) -> Result<Vec<Wanted<'a>>, Error> {
+    if let Some(chain) = &lower.merged {
+        let what = What::Chain(chain, &lower.layers);
+        return Ok(names.iter().map(|name| Wanted { what: what.clone(), name }).collect());
+    }
+    let layer = |(layer, name)| {
+        Ok(Wanted { what: What::Layer(layer, integrity(ledger, record, lower, layer)?), name })
+    };
+    lower.layers.iter().zip(names).map(layer).collect()
 }
 
 /// How a layer of this snapshot is to be mounted. The plan says whether it is to be checked, and the profile as it

@@ -14,10 +14,15 @@ use super::recovery::{Missing, RecoveryReport};
 use super::settings::Profile;
 use super::{Error, Snapshotter};
 use crate::config::Layers;
+use crate::error::{Classify as _, Kind};
+use crate::expose::device::{self, Carrier, Form, Layout};
 use crate::layer::LayerKey;
-use crate::layer::chain::shelf::seal;
+use crate::layer::chain::shelf::{Sealed, seal};
 use crate::layer::chain::{self, ChainKey, ChainLayer, ChainRecord, Outcome, Part};
 use crate::store::staging::StagingArea;
+
+/// The form in which spinbox looks for a chain.
+const DESCRIBED: Form = Form { layout: Layout::Merged, carrier: Carrier::Vmdk };
 
 impl Snapshotter {
     /// The chain that a new snapshot of this profile gets its layers as. None if the profile wants them
@@ -65,6 +70,9 @@ fn merge(ledger: &Ledger, staging: &StagingArea, layers: Vec<ChainLayer>) -> Res
     let record = ChainRecord::new(layers, built.outcome.clone());
     log(&record, started);
     let sealed = seal(staging.scratch()?, &built, record.clone())?;
+    if record.is_merged() {
+        describe(ledger, &sealed, &record)?;
+    }
     ledger.exclusively(|index| {
         // A layer that went meanwhile takes its chains with it, of which this one is none yet.
         match record.layers.iter().all(|layer| index.layer(&layer.key).is_some()) {
@@ -78,6 +86,23 @@ fn merge(ledger: &Ledger, staging: &StagingArea, layers: Vec<ChainLayer>) -> Res
     })?;
     ledger.chains.sync()?;
     Ok(Arc::new(record))
+}
+
+/// Writes beside the image how a virtual machine gets it with its layers as one disk. Nobody else needs that, so a
+/// path that such a description cannot name is no failure.
+fn describe(ledger: &Ledger, sealed: &Sealed, record: &ChainRecord) -> Result<(), Error> {
+    let home = ledger.chains.directory(&record.key);
+    let layers: Vec<_> = record.layers.iter().map(|layer| ledger.shelf.image(&layer.key)).collect();
+    let chain = device::Chain { home: &home, metadata: Some(&sealed.image()), layers: &layers };
+    match device::write(DESCRIBED, chain, sealed.directory(), &mut |_| {}) {
+        Err(error) if error.kind() == Kind::FailedPrecondition => {
+            let reason =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            tracing::warn!(chain = %record.key, reason, "virtual machines do not get the chain as one disk");
+            Ok(())
+        }
+        done => Ok(done?),
+    }
 }
 
 fn log(record: &ChainRecord, started: Instant) {

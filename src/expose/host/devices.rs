@@ -3,7 +3,6 @@
 //! mount(2) takes a page of options, in which a hundred paths do not fit. The newer calls take one option at a
 //! time, of up to 255 bytes.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -13,8 +12,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use super::mounting::Error;
-use crate::store;
+use super::mounting::{self, Error};
 use crate::sys::loop_device::{Access, LoopDevice};
 
 /// Mounts `image` from its file, and its devices from theirs.
@@ -28,6 +26,7 @@ pub(super) fn mount_files(image: &Path, devices: &[PathBuf], point: &Path) -> Re
 
 /// Mounts `image` and its devices from loop devices, which go with the mount.
 pub(super) fn mount_loops(image: &Path, devices: &[PathBuf], point: &Path) -> Result<(), Error> {
+    let attach = |file: &Path| mounting::attach(file, Access::ReadOnly);
     let attached = attach(image)?;
     let loops: Vec<LoopDevice> = devices.iter().map(|device| attach(device)).collect::<Result<_, _>>()?;
     configure(attached.path(), loops.iter().map(LoopDevice::path), point).map_err(|errno| Error::Mount {
@@ -35,12 +34,6 @@ pub(super) fn mount_loops(image: &Path, devices: &[PathBuf], point: &Path) -> Re
         point: point.to_owned(),
         source: errno.into(),
     })
-}
-
-fn attach(image: &Path) -> Result<LoopDevice, Error> {
-    let file = File::open(image).map_err(store::Error::io("open", image))?;
-    LoopDevice::attach(&file, Access::ReadOnly)
-        .map_err(|source| Error::Loop { image: image.to_owned(), source })
 }
 
 fn configure<'d>(image: &Path, devices: impl Iterator<Item = &'d Path>, point: &Path) -> Result<(), Errno> {

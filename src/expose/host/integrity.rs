@@ -13,7 +13,6 @@ use nexuserofs_guest::dm::{self, DeviceMapper, Name, State, Table};
 use nexuserofs_guest::verity::{DeviceNumber, Parameters};
 use rustix::mount::MountFlags;
 
-use super::Subject;
 use super::mounting::{self, Error, LayerMounter};
 use crate::layer::LayerKey;
 use crate::store;
@@ -36,10 +35,10 @@ const PREFIX: &str = "nexuserofs-";
 
 /// A name for a device of a layer, which no other device has: a layer can be removed and made again while
 /// its old device still goes away, and other daemons may have layers of the same key.
-fn new_name(subject: &Subject) -> Result<Name, store::Error> {
+fn new_name(layer: &LayerKey) -> Result<Name, store::Error> {
     let name = Unique::new()
-        .and_then(|unique| format!("{PREFIX}{subject}-{unique}").parse().map_err(io::Error::other));
-    name.map_err(store::Error::io("name a device for", Path::new(&subject.to_string())))
+        .and_then(|unique| format!("{PREFIX}{layer}-{unique}").parse().map_err(io::Error::other));
+    name.map_err(store::Error::io("name a device for", Path::new(layer.as_str())))
 }
 
 /// Mounts layers as their integrity demands.
@@ -60,27 +59,34 @@ pub(super) enum Mounted {
 }
 
 impl Mounter {
-    /// Mounts the EROFS file `image`, which is the one of `subject`, on the directory `point`. What points
-    /// into `devices` is not checked.
+    /// Mounts the EROFS file `image`, which is the one of `layer`, on the directory `point`.
     pub(super) fn mount(
         &self,
         image: &Path,
-        devices: &[PathBuf],
         point: &Path,
-        subject: &Subject,
+        layer: &LayerKey,
         integrity: &Integrity,
     ) -> Result<Mounted, Error> {
         let result = match integrity {
             Integrity::Unchecked => None,
-            Integrity::Preferred(parameters) => {
-                self.unless_missing(checked(image, point, subject, parameters))
-            }
-            Integrity::Required(parameters) => Some(checked(image, point, subject, parameters)),
+            Integrity::Preferred(parameters) => self.unless_missing(checked(image, point, layer, parameters)),
+            Integrity::Required(parameters) => Some(checked(image, point, layer, parameters)),
         };
         match result {
             Some(result) => result.map(|()| Mounted::Checked),
-            None => self.plain.mount(image, devices, point).map(|()| Mounted::Plain),
+            None => self.plain.mount(image, &[], point).map(|()| Mounted::Plain),
         }
+    }
+
+    /// Mounts the EROFS file `image`, which is the one of merged layers with these files, on the directory
+    /// `point`. Nothing checks it.
+    pub(super) fn mount_merged(
+        &self,
+        image: &Path,
+        layers: &[PathBuf],
+        point: &Path,
+    ) -> Result<Mounted, Error> {
+        self.plain.mount(image, layers, point).map(|()| Mounted::Plain)
     }
 
     /// None where the kernel has no dm-verity, which is said once.
@@ -100,12 +106,12 @@ impl Mounter {
 }
 
 /// Mounts through dm-verity.
-fn checked(image: &Path, point: &Path, subject: &Subject, parameters: &Parameters) -> Result<(), Error> {
+fn checked(image: &Path, point: &Path, layer: &LayerKey, parameters: &Parameters) -> Result<(), Error> {
     let refused = |source| Error::Verity { image: image.to_owned(), source };
     let mapper = DeviceMapper::open().map_err(refused)?;
     let backing = mounting::attach(image, Access::ReadOnly)?;
     let number = backing.number().map_err(|source| Error::Loop { image: image.to_owned(), source })?;
-    let name = new_name(subject)?;
+    let name = new_name(layer)?;
     let device = mapper.create_verity(&name, parameters, number.into()).map_err(refused)?;
     let mounted = mounting::mount(&device.path(), point, "erofs", MountFlags::RDONLY);
     // From now on it goes with its last user, which is the mount, or nobody if that failed.
@@ -194,8 +200,7 @@ mod tests {
     #[test]
     fn names_of_devices_tell_the_layer() {
         let key: LayerKey = format!("v1-{}", "ab".repeat(16)).parse().unwrap();
-        let subject = Subject::Layer(key.clone());
-        let (name, other) = (new_name(&subject).unwrap(), new_name(&subject).unwrap());
+        let (name, other) = (new_name(&key).unwrap(), new_name(&key).unwrap());
         assert_ne!(name, other);
         assert_eq!(layer_of_device(name.as_str()), Some(key.clone()));
         assert_eq!(layer_of_device(&format!("containerd-erofs-{key}")), Some(key));

@@ -32,24 +32,42 @@ pub struct LayerMounts {
 struct Names {
     subjects: BTreeMap<MountName, Subject>,
     names: BTreeMap<Subject, MountName>,
-    /// What is checked while it is read, as far as it is mounted.
+    /// Layers that are checked while they are read, as far as they are mounted.
     checked: BTreeSet<MountName>,
 }
 
 /// What a plan needs mounted.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// What is mounted.
-    pub subject: &'a Subject,
-    /// The layers of the plan, newest first: a chain's data is in their files.
-    pub layers: &'a [LayerKey],
+    /// What that is.
+    pub what: What<'a>,
     /// Its name in the plan.
     pub name: &'a MountName,
-    /// How it is to be mounted.
-    pub integrity: Integrity,
 }
 
-/// A layer or chain that exists.
+/// What can be mounted, with what that takes.
+#[derive(Clone, Debug)]
+pub enum What<'a> {
+    /// A layer, and how it is to be mounted.
+    Layer(&'a LayerKey, Integrity),
+    /// Merged layers, and these one by one, the newest first.
+    Chain(&'a ChainKey, &'a [LayerKey]),
+}
+
+impl What<'_> {
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Layer(layer, _) => Subject::Layer((*layer).clone()),
+            Self::Chain(chain, _) => Subject::Chain((*chain).clone()),
+        }
+    }
+
+    const fn must_be_checked(&self) -> bool {
+        matches!(self, Self::Layer(_, Integrity::Required(_)))
+    }
+}
+
+/// A layer, or merged layers, that exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What its bytes are checked by, if it has a hash tree.
@@ -89,9 +107,9 @@ impl LayerMounts {
     /// Takes over what an earlier daemon mounted. `planned` are the names that plans have given out;
     /// `known` tells of the layers and chains that exist.
     ///
-    /// A mount is right if it is of what a plan says, and if it is checked, by that layer's parameters.
-    /// One that no plan has is kept for plans to come, if it is of something that exists; every other is
-    /// taken away, unless it is in use.
+    /// A mount is right if it is of what a plan says, and if it is checked, by that layer's
+    /// parameters. One that no plan has is kept for plans to come, if it is of something that exists; every
+    /// other is taken away, unless it is in use.
     ///
     /// # Errors
     /// If the kernel does not say what is mounted.
@@ -142,17 +160,17 @@ impl LayerMounts {
         subjects.iter().zip(current).all(|(subject, name)| names.names.get(subject) == Some(name))
     }
 
-    /// Mounts these images under these names, where they are not yet. One that is mounted unchecked, and must be
+    /// Mounts what is wanted under its names, where they are not yet. One that is mounted unchecked, and must be
     /// checked now, is mounted anew.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; if the kernel refuses; if there is no loop device or no dm-verity where one
-    /// is needed; if one is in use that is to be mounted anew.
-    pub fn ensure<'a>(&self, images: impl IntoIterator<Item = Wanted<'a>>) -> Result<(), Error> {
-        for wanted in images {
-            let point = self.point(wanted.name);
-            if self.names().subjects.get(wanted.name) != Some(wanted.subject) {
-                return Err(Error::NameTaken { point, wanted: wanted.subject.clone() });
+    /// is needed; if a layer is in use that is to be mounted anew.
+    pub fn ensure<'a>(&self, wanted: impl IntoIterator<Item = Wanted<'a>>) -> Result<(), Error> {
+        for wanted in wanted {
+            let (point, subject) = (self.point(wanted.name), wanted.what.subject());
+            if self.names().subjects.get(wanted.name) != Some(&subject) {
+                return Err(Error::NameTaken { point, wanted: subject });
             }
             if !self.is_mounted(&wanted, &point)? {
                 self.mount(&wanted, &point)?;
@@ -161,12 +179,9 @@ impl LayerMounts {
         Ok(())
     }
 
-    /// Whether an image is mounted as it is wanted.
+    /// Whether something is mounted as it is wanted.
     fn is_mounted(&self, wanted: &Wanted<'_>, point: &Path) -> Result<bool, store::Error> {
-        let is_enough = match wanted.integrity {
-            Integrity::Unchecked | Integrity::Preferred(_) => true,
-            Integrity::Required(_) => self.names().checked.contains(wanted.name),
-        };
+        let is_enough = !wanted.what.must_be_checked() || self.names().checked.contains(wanted.name);
         Ok(is_enough && is_mount_point(point)?)
     }
 
@@ -180,7 +195,7 @@ impl LayerMounts {
         Some(self.point(&name))
     }
 
-    /// Unmounts a layer or chain of which a file is being replaced. It is mounted again when a plan needs it.
+    /// Unmounts a layer whose file is being replaced. It is mounted again when a plan needs it.
     ///
     /// # Errors
     /// If it is in use.
@@ -196,15 +211,18 @@ impl LayerMounts {
             return Ok(());
         }
         mounting::unmount(point)?;
-        let Wanted { subject, layers, name, integrity } = wanted;
-        let devices = match subject {
-            Subject::Layer(_) => Vec::new(),
-            // In a device table the oldest is first.
-            Subject::Chain(_) => layers.iter().rev().map(|layer| self.shelf.image(layer)).collect(),
-        };
+        let Wanted { what, name } = wanted;
         // Whatever was known of an earlier mount is not true of this one.
         self.names().checked.remove(*name);
-        let mounted = self.mounter.mount(&self.image(subject), &devices, point, subject, integrity)?;
+        let image = self.image(&what.subject());
+        let mounted = match what {
+            What::Layer(layer, integrity) => self.mounter.mount(&image, point, layer, integrity)?,
+            What::Chain(_, layers) => {
+                // In a device table the oldest is first.
+                let files: Vec<_> = layers.iter().rev().map(|layer| self.shelf.image(layer)).collect();
+                self.mounter.mount_merged(&image, &files, point)?
+            }
+        };
         if mounted == Mounted::Checked {
             self.names().checked.insert((*name).clone());
         }
@@ -214,12 +232,8 @@ impl LayerMounts {
     fn image(&self, subject: &Subject) -> PathBuf {
         match subject {
             Subject::Layer(layer) => self.shelf.image(layer),
-            Subject::Chain(chain) => self.chain_image(chain),
+            Subject::Chain(chain) => self.chains.join(chain.as_str()).join(chain::shelf::IMAGE_NAME),
         }
-    }
-
-    fn chain_image(&self, chain: &ChainKey) -> PathBuf {
-        self.chains.join(chain.as_str()).join(chain::shelf::IMAGE_NAME)
     }
 
     /// The directory on which what has this name is mounted.
@@ -303,7 +317,7 @@ impl Names {
         };
         if let Some(device) = shown.device.filter(|_| is_right) {
             if device.is_corrupted() {
-                tracing::error!(image = %shown.subject, "a layer is not what its hash tree says: {REMEDY}");
+                tracing::error!(layer = %shown.subject, "a layer is not what its hash tree says: {REMEDY}");
             }
             self.checked.insert(name);
         }

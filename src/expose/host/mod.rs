@@ -29,7 +29,7 @@ mod subject;
 pub mod visibility;
 
 pub use integrity::Integrity;
-pub use layers::{Adoption, Known, LayerMounts, Wanted};
+pub use layers::{Adoption, Known, LayerMounts, Wanted, What};
 pub use mounting::Error;
 pub use name::{InvalidMountName, MountName};
 pub use subject::Subject;

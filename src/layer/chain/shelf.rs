@@ -48,6 +48,20 @@ pub fn seal(scratch: Scratch, built: &Built, record: ChainRecord) -> Result<Seal
     Ok(Sealed { scratch, record })
 }
 
+impl Sealed {
+    /// The directory in which it is now. What else belongs beside the image is written there.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The image, where it is now.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.directory().join(IMAGE_NAME)
+    }
+}
+
 fn write_image(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     let mut file = file.map_err(Error::io("create", path))?;

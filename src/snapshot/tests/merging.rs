@@ -5,6 +5,7 @@ use std::fs;
 
 use super::host::{DIR, Host, Layer, MERGED, extraction_labels, kind, names_in, settings};
 use crate::error::Kind;
+use crate::expose::device;
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::image::erofs::{self, Superblock, Writer};
@@ -58,8 +59,12 @@ fn a_plan_names_one_image_with_the_layers_as_devices() {
     assert_eq!((superblock.devices, superblock.inodes), (2, 3));
     assert_eq!(
         names_in(host.path(&image).parent().unwrap()),
-        ["chain.json", "fsmeta.erofs"].map(str::to_owned).into()
+        ["chain.json", "fsmeta.erofs", "layers.manifest", "merged.vmdk"].map(str::to_owned).into()
     );
+    let disk = device::check(&host.path(&image).with_file_name("merged.vmdk")).unwrap();
+    let on_disk: Vec<_> = disk.extents().iter().map(|extent| extent.path.as_str().to_owned()).collect();
+    let absolute = |path: &String| host.path(path).display().to_string();
+    assert_eq!(on_disk, [&image].into_iter().chain(&devices).map(absolute).collect::<Vec<_>>());
     assert_eq!(merged_in(&host, &prepare(&host, "other")), Some((image.clone(), devices)));
     let view = host.snapshotter.view(MERGED, "view", Some("b"), Labels::new()).unwrap();
     assert_eq!(merged_in(&host, &view).unwrap().0, image);
