@@ -135,6 +135,7 @@ fn the_settings_file_states_every_setting_at_its_default() {
         "builder",
         "mkfs_options",
         "overlay_options",
+        "verity",
         "layer_content_caches",
         "trust_layer_content_caches",
         "profiles",

@@ -1,6 +1,5 @@
 //! The whole way of a program into the test host and back, for test programs and `cargo xtask` alike.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,21 +7,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::cache::{Cache, remove_tree};
-use crate::command::Run;
+use crate::cargo;
 use crate::host::TestHost;
 use crate::host::tools::Extra;
 use crate::images::{Image, bench, demo, encodings, trees};
-use crate::progress::{Outcome, Silent, Steps};
+use crate::progress::{Silent, Steps};
 use crate::stage::{self, Place, Stage, Visible};
 
-/// How the project's programs are built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// With overflow checks, for tests.
-    Debug,
-    /// Optimised, for whatever is timed.
-    Release,
-}
+pub use crate::cargo::Profile;
 
 /// What is made on the machine before the program goes inside.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,8 +70,10 @@ pub fn run(
             let host = TestHost::prepare(&cache, steps)?;
             images(&cache, needs, steps)?;
             let extras = extras(&cache, needs.extras, steps)?;
-            let programs =
-                needs.programs.map(|profile| steps.run("our programs", || build(profile))).transpose()?;
+            let programs = needs
+                .programs
+                .map(|profile| steps.run("our programs", || cargo::build(profile)))
+                .transpose()?;
             summary(steps);
             let scratch = Scratch::create(&cache)?;
             let visible = Visible {
@@ -123,29 +117,6 @@ fn extras(cache: &Cache, wanted: &[Extra], steps: &Steps<'_>) -> Result<Vec<(Str
 pub fn project() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
-}
-
-/// Builds our programs and returns the directory in which cargo put them.
-pub(crate) fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build =
-        Run::new(cargo).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
-    let (build, directory) = match profile {
-        Profile::Debug => (build, "debug"),
-        Profile::Release => (build.arg("--release"), "release"),
-    };
-    build.run()?;
-    Ok((target_directory()?.join(directory), Outcome::Done))
-}
-
-/// cargo's target directory: this program lies in `TARGET/PROFILE` or `TARGET/PROFILE/deps`.
-fn target_directory() -> Result<PathBuf> {
-    let program = env::current_exe().context("find this program's own file")?;
-    let mut dir = program.parent().context("this program's file has no directory")?;
-    if dir.ends_with("deps") {
-        dir = dir.parent().unwrap_or(dir);
-    }
-    Ok(dir.parent().context("this program does not lie in cargo's target directory")?.to_owned())
 }
 
 /// An empty directory on the machine's disk, removed when this value is dropped.

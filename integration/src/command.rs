@@ -80,6 +80,16 @@ impl Run {
         Ok(self.finish()?.stdout)
     }
 
+    /// Runs the command and returns what it printed, standard output and standard error.
+    ///
+    /// # Errors
+    /// As [`Run::output`].
+    pub fn both(self) -> Result<(String, String)> {
+        let output = self.finish()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(&output.stdout), text(&output.stderr)))
+    }
+
     /// Runs the command for its effect.
     ///
     /// # Errors

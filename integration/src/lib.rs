@@ -15,6 +15,7 @@
 
 pub mod bed;
 pub mod cache;
+pub mod cargo;
 pub mod client;
 pub mod command;
 pub mod digest;

@@ -1,30 +1,81 @@
 //! A guest as containerd host: what the machine's own kernel may lack, dm-verity, fs-verity and project quotas.
 
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nexuserofs_guest::dm::DeviceMapper;
 use nexuserofs_integration::bed::Profile;
+use nexuserofs_integration::cargo::{self, Tests};
+use nexuserofs_integration::command::Run;
 use nexuserofs_integration::guest::Workshop;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::harness::{self, Needs, Test, image};
-use nexuserofs_integration::images::shell;
-use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
+use nexuserofs_integration::guest::init::{PAYLOAD, kernel_log};
+use nexuserofs_integration::harness::eventually;
+use nexuserofs_integration::images::shell::{self, MARKED};
+use nexuserofs_integration::node::{DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, Pull, SNAPSHOTTER};
 use nexuserofs_integration::stage::Place;
 
 const TESTS: &[Test] = &[
-    Test { name: "the_kernel_has_device_mapper", run: |_| device_mapper() },
-    Test { name: "a_container_runs_on_templated_plans", run: template },
+    Test { name: "the_kernel_has_dm_verity", run: |_| device_mapper() },
+    Test { name: "project_quotas_limit_directories", run: |place| QUOTAS.run(place) },
+    Test { name: "the_daemon_mounts_checked_layers", run: |place| CHECKED_MOUNTS.run(place) },
+    Test { name: "the_kernel_seals_files", run: |place| SEALS.run(place) },
+    Test { name: "layers_are_sealed_and_measured", run: |place| PROTECTION.run(place) },
+    Test { name: "the_mount_manager_checks_layers", run: |place| tampered(place, SNAPSHOTTER) },
+    Test { name: "the_host_flavour_checks_layers", run: |place| tampered(place, HOST_SNAPSHOTTER) },
+    Test { name: "a_sealed_layer_is_neither_changed_nor_replaced", run: sealed },
 ];
 
+/// containerd's namespace.
 const NAMESPACE: &str = "vm";
+
+/// Tests that run on any machine, and skip there what its kernel lacks.
+struct OwnTests {
+    /// The program in the payload.
+    program: &'static str,
+    /// A word in the names of those that are run.
+    word: &'static str,
+    /// How the names of those begin that skip something here too.
+    may_skip: &'static [&'static str],
+}
+
+/// The programs of our own tests, in the payload.
+const MOUNTS: &str = "host";
+const LIBRARY: &str = "library";
+
+const QUOTAS: OwnTests = OwnTests {
+    program: MOUNTS,
+    word: "quotas::",
+    // The test host has no mkfs.xfs.
+    may_skip: &["xfs_limits"],
+};
+const CHECKED_MOUNTS: OwnTests =
+    OwnTests { program: MOUNTS, word: "verity::", may_skip: &["where_the_kernel_cannot"] };
+const SEALS: OwnTests = OwnTests { program: LIBRARY, word: "sys::fs_verity", may_skip: &[] };
+const PROTECTION: OwnTests =
+    OwnTests { program: LIBRARY, word: "snapshot::tests::protection", may_skip: &["without_fs_verity"] };
+
+/// Nothing runs on a layer that cannot be checked.
+const SETTINGS: &str = r#"
+[profiles.nexuserofs]
+verity = "require"
+
+[profiles.nexuserofs-host]
+flavour = "host"
+verity = "require"
+"#;
 
 fn main() -> Result<ExitCode> {
     let needs = Needs {
         programs: Some(Profile::Debug),
         disks: carry,
-        deadline: Duration::from_secs(420),
+        deadline: Duration::from_secs(600),
         ..Needs::default()
     };
     harness::main(needs, TESTS)
@@ -33,6 +84,12 @@ fn main() -> Result<ExitCode> {
 fn carry(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     let image = workshop.steps.run("image shell", || shell::make(workshop.cache, &workshop.host.root))?;
     workshop.carry(&image)?;
+    for (name, tests) in [(MOUNTS, Tests::Named("host")), (LIBRARY, Tests::Library)] {
+        let what = format!("our own tests, {name}");
+        let program = workshop.steps.run(&what, || cargo::test_program("nexuserofs", tests))?;
+        let copied = fs::copy(&program, workshop.payload.join(name));
+        copied.with_context(|| format!("copy {}", program.display()))?;
+    }
     Ok(Vec::new())
 }
 
@@ -42,25 +99,113 @@ fn device_mapper() -> Result<()> {
     Ok(())
 }
 
-fn template(place: &Place) -> Result<()> {
-    let begun = std::time::Instant::now();
-    let options = NodeOptions { daemon: Some(DaemonOptions::default()), ..NodeOptions::default() };
-    let node = Node::start(place, "template", &options)?;
-    println!("started {:?}", begun.elapsed());
+impl OwnTests {
+    fn run(&self, place: &Place) -> Result<()> {
+        let Self { program, word, may_skip } = self;
+        let program = Path::new(PAYLOAD).join(program);
+        // On a file system that seals files, and takes longer paths than a socket.
+        let temporary = place.scratch.join("tmp");
+        fs::create_dir_all(&temporary)?;
+        let run = Run::new(program).args([word, "--test-threads=1"]).env("TMPDIR", &temporary);
+        let (output, errors) = run.both()?;
+        ensure!(!output.contains("running 0 tests"), "no test has {word} in its name");
+        let skipped = errors.lines().filter_map(|line| line.strip_prefix("SKIPPED "));
+        let unexpected: Vec<&str> =
+            skipped.filter(|test| !may_skip.iter().any(|word| test.starts_with(word))).collect();
+        ensure!(unexpected.is_empty(), "skipped where it should run: {unexpected:?}");
+        Ok(())
+    }
+}
+
+/// Pull and run; then a byte of a layer changes.
+fn tampered(place: &Place, snapshotter: &str) -> Result<()> {
+    let daemon = DaemonOptions { settings: Some(SETTINGS.to_owned()), ..DaemonOptions::default() };
+    let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
+    let mut node = Node::start(place, snapshotter, &options)?;
     let image = node.push(&image("shell"))?;
-    println!("pushed {:?}", begun.elapsed());
-    node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
-    println!("pulled {:?}", begun.elapsed());
-    let printed = node.containerd.run(
-        NAMESPACE,
-        SNAPSHOTTER,
-        &image,
-        "one",
-        &["/bin/sh", "-c", "cat /srv/* | wc -c"],
-    )?;
-    println!("ran {:?}", begun.elapsed());
+    node.containerd.pull(NAMESPACE, snapshotter, Pull::Transfer, &image)?;
+    let read_all = ["/bin/sh", "-c", "cat /srv/* | wc -c"];
+    let printed = node.containerd.run(NAMESPACE, snapshotter, &image, "whole", &read_all)?;
     ensure!(printed.trim() == "362144", "the container printed {printed:?}");
+
+    let damaged = tamper(&node.daemon()?.layers()?)?;
+    // What was read before the change may still be in memory.
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let error = node
+        .containerd
+        .run_container(NAMESPACE, snapshotter)
+        .args(["--rm", image.as_str(), "tampered", "/bin/cat", &format!("/{MARKED}")])
+        .fails()?;
+    ensure!(error.contains("Input/output error"), "the container said: {error}");
+    let log = kernel_log()?;
+    ensure!(log.contains("is corrupted"), "the kernel said nothing: {log}");
+    eventually(|| {
+        let log = node.daemon.as_ref().context("no daemon")?.log()?;
+        let told = log.lines().any(|line| line.contains("hash tree says") && line.contains(&damaged));
+        Ok((!told).then(|| format!("no line about {damaged} in the daemon's log:\n{log}")))
+    })?;
+
     node.containerd.remove_image(NAMESPACE, &image)?;
-    println!("removed {:?}", begun.elapsed());
+    eventually(|| {
+        let left = DeviceMapper::open().map(|_| devices())??;
+        Ok((!left.is_empty()).then(|| format!("devices were left: {left:?}")))
+    })?;
     node.assert_nothing_left()
+}
+
+/// With fs-verity a layer's file is not written to, and no plan names another file in its place.
+fn sealed(place: &Place) -> Result<()> {
+    let settings = Some("enable_fsverity = true\n".to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
+    let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
+    let mut node = Node::start(place, "sealed", &options)?;
+    let image = node.push(&image("shell"))?;
+    node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
+    let read = ["/bin/cat", "/srv/whole"];
+    node.containerd.run(NAMESPACE, SNAPSHOTTER, &image, "whole", &read)?;
+
+    let layers = node.daemon()?.layers()?;
+    let layer = layers.first().context("there is no layer")?;
+    Run::new("chattr").arg("-i").arg(layer).run()?;
+    let error = File::options().write(true).open(layer).err().context("a sealed file was opened to write")?;
+    ensure!(error.kind() == ErrorKind::PermissionDenied, "a sealed file was refused with {error}");
+    let copy = layer.with_extension("copy");
+    fs::copy(layer, &copy)?;
+    fs::rename(&copy, layer)?;
+    let error = node
+        .containerd
+        .run_container(NAMESPACE, SNAPSHOTTER)
+        .args(["--rm", image.as_str(), "replaced"])
+        .args(read)
+        .fails()?;
+    ensure!(error.contains("fs-verity"), "a replaced file was refused with: {error}");
+    node.containerd.remove_image(NAMESPACE, &image)?;
+    node.assert_nothing_left()
+}
+
+/// Changes a byte of the marked file in the layer that has it, and returns the layer's key.
+fn tamper(layers: &[PathBuf]) -> Result<String> {
+    let pattern = shell::pattern();
+    let mark = pattern.get(1 << 17..).and_then(|rest| rest.get(..64)).context("the pattern is short")?;
+    for layer in layers {
+        let Some(position) = fs::read(layer)?.windows(mark.len()).position(|window| window == mark) else {
+            continue;
+        };
+        Run::new("chattr").arg("-i").arg(layer).run()?;
+        File::options().write(true).open(layer)?.write_all_at(b"M", position as u64)?;
+        let key = layer.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        return Ok(key.context("a layer's directory has no name")?.to_owned());
+    }
+    anyhow::bail!("no layer has the marked file: {layers:?}")
+}
+
+/// Names of device-mapper's devices.
+fn devices() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/sys/block").context("read /sys/block")? {
+        if let Ok(name) = fs::read_to_string(entry?.path().join("dm/name")) {
+            names.push(name.trim_end().to_owned());
+        }
+    }
+    Ok(names)
 }

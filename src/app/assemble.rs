@@ -110,6 +110,7 @@ fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
+        layers: profile.layers,
         project_quota: profile.project_quota,
         verity: profile.verity,
         default_size: match profile.writable_layer {

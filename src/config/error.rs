@@ -10,7 +10,9 @@ use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::{InvalidProfileName, UnknownFlavour, UnknownProjectQuota, UnknownVerityMode};
+use super::profile::{
+    InvalidProfileName, UnknownFlavour, UnknownLayers, UnknownProjectQuota, UnknownVerityMode,
+};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -95,6 +97,8 @@ pub enum Problem {
     ProfileName(#[from] InvalidProfileName),
     #[error(transparent)]
     Flavour(#[from] UnknownFlavour),
+    #[error(transparent)]
+    Layers(#[from] UnknownLayers),
     #[error(transparent)]
     ProjectQuota(#[from] UnknownProjectQuota),
     #[error(transparent)]

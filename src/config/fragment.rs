@@ -42,6 +42,7 @@ pub struct Fragment {
 #[allow(missing_docs, reason = "as for Fragment")]
 pub struct ProfileFragment {
     pub flavour: Option<Sourced<String>>,
+    pub layers: Option<Sourced<String>>,
     pub project_quota: Option<Sourced<String>>,
     pub verity: Option<Sourced<String>>,
     pub default_size: Option<Sourced<RawSize>>,

@@ -34,6 +34,10 @@ pub mod defaults {
     pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
     /// `flavour` of every other profile.
     pub const FLAVOUR: &str = "template";
+    /// The profile whose `layers` are `"merged"` if it does not say otherwise.
+    pub const MERGED_PROFILE: &str = "nexuserofs-merged";
+    /// `layers` of every other profile.
+    pub const LAYERS: &str = "separate";
     /// `project_quota` of every profile.
     pub const PROJECT_QUOTA: &str = "auto";
     /// `verity` of every profile.
@@ -63,6 +67,7 @@ pub(super) struct Merged {
 pub(super) struct MergedProfile {
     pub(super) name: Sourced<String>,
     pub(super) flavour: Sourced<String>,
+    pub(super) layers: Sourced<String>,
     pub(super) project_quota: Sourced<String>,
     pub(super) verity: Keyed<Sourced<String>>,
     pub(super) default_size: Keyed<Sourced<RawSize>>,
@@ -152,9 +157,11 @@ fn merge_profile(
         Sourced::default(defaults::VERITY.to_owned())
     });
     let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
+    let layers = profile.value.layers.clone().unwrap_or_else(|| Sourced::default(default_layers(name)));
     let project_quota = profile.value.project_quota.clone();
     MergedProfile {
         flavour,
+        layers,
         project_quota: project_quota.unwrap_or_else(|| Sourced::default(defaults::PROJECT_QUOTA.to_owned())),
         name: Sourced { value: name.to_owned(), place: profile.place },
         verity,
@@ -166,6 +173,11 @@ fn merge_profile(
 fn default_flavour(profile: &str) -> String {
     let standard = defaults::PROFILES.iter().find(|(name, _)| *name == profile);
     standard.map_or(defaults::FLAVOUR, |(_, flavour)| *flavour).to_owned()
+}
+
+fn default_layers(profile: &str) -> String {
+    let layers = if profile == defaults::MERGED_PROFILE { "merged" } else { defaults::LAYERS };
+    layers.to_owned()
 }
 
 /// The first of flag, profile and top of the file that gives a value, with the key it stands under.
@@ -241,6 +253,23 @@ mod tests {
         assert_eq!(
             flavours.collect::<Vec<_>>(),
             [("docker", "host"), ("kata", "template"), ("nexuserofs", "host"), ("nexuserofs-host", "host")]
+        );
+    }
+
+    #[test]
+    fn a_profile_has_its_layers_as_it_says_or_as_its_name_says() {
+        let text = "[profiles.a]\nlayers = 'merged'\n[profiles.nexuserofs-merged]\n[profiles.plain]";
+        let merged = Merged::of(Fragment::default(), file(text));
+        let written = merged.profiles.iter().filter(|profile| !profile.name.value.ends_with("host"));
+        let layers = written.map(|profile| (&*profile.name.value, &*profile.layers.value));
+        assert_eq!(
+            layers.collect::<Vec<_>>(),
+            [
+                ("a", "merged"),
+                ("nexuserofs", "separate"),
+                ("nexuserofs-merged", "merged"),
+                ("plain", "separate")
+            ]
         );
     }
 

@@ -32,8 +32,8 @@ pub use merged::defaults;
 pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
 pub use profile::{
-    Flavour, InvalidProfileName, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownProjectQuota,
-    UnknownVerityMode, VerityMode,
+    Flavour, InvalidProfileName, Layers, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownLayers,
+    UnknownProjectQuota, UnknownVerityMode, VerityMode,
 };
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};

@@ -101,6 +101,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
         check(&key, &merged.name, |text| text.parse())?,
         Profile {
             flavour: check(&format!("{key}.flavour"), &merged.flavour, |text| text.parse())?,
+            layers: check(&format!("{key}.layers"), &merged.layers, |text| text.parse())?,
             project_quota: check(&format!("{key}.project_quota"), &merged.project_quota, |text| {
                 text.parse()
             })?,

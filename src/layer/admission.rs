@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::image_file::{self, Finished, append_tree};
 use super::open::{self, LayerImage};
@@ -72,7 +71,6 @@ pub(super) fn finish(
     tree: HashTree,
     verity_uuid: [u8; 16],
 ) -> Result<(LayerImage, Finished), Error> {
-    let file = Arc::new(file);
     let image_bytes = fill(&file).map_err(Error::io("write", path))?;
     let image = open::open_foreign(path)?;
     marks::check(image.tree())?;
@@ -92,10 +90,12 @@ fn fill(file: &File) -> io::Result<u64> {
     Ok(whole)
 }
 
-fn add_tree(path: &Path, file: &Arc<File>, image_bytes: u64, uuid: [u8; 16]) -> Result<Verity, Error> {
-    let leaves = Leaves::of(&mut Whole { file, offset: 0 });
-    let leaves = leaves.map_err(|source| image_file::Error::Tree { path: path.to_owned(), source })?;
-    Ok(append_tree(path, file, leaves, image_bytes / BLOCK_SIZE, uuid)?)
+fn add_tree(path: &Path, file: &File, image_bytes: u64, uuid: [u8; 16]) -> Result<Verity, Error> {
+    let failed = |source| image_file::Error::Tree { path: path.to_owned(), source };
+    let leaves = Leaves::of(&mut Whole { file, offset: 0 }).map_err(failed)?;
+    let tree = leaves.into_tree(image_bytes / BLOCK_SIZE).map_err(failed)?;
+    append_tree(path, &tree, uuid)?;
+    Ok(Verity::new(&tree, uuid))
 }
 
 /// A file from its start, wherever others have read or written it.

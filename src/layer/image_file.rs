@@ -14,7 +14,7 @@ use crate::error::{Classify, Kind, io_kind};
 use crate::image::digest::Digest;
 use crate::image::erofs::{self, ImageSink, Writer};
 use crate::image::tree::{BLOCK_SIZE, BlockSink, Tree};
-use crate::image::verity::{self, Leaves};
+use crate::image::verity;
 use crate::store::unique::Unique;
 use crate::sys::writeback;
 
@@ -32,8 +32,8 @@ pub(super) struct ImageFile {
 /// The UUIDs in a layer's file, which make it the same wherever the layer is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Uuids {
-    image: [u8; 16],
-    verity: [u8; 16],
+    pub(super) image: [u8; 16],
+    pub(super) verity: [u8; 16],
 }
 
 /// A layer's file that is on the disk.
@@ -122,10 +122,11 @@ impl ImageFile {
         let verity = match hashing {
             None => None,
             Some(hashing) => {
-                let hashed = hashing.finish();
-                let leaves =
-                    hashed.map_err(|source| Error::Io { operation: "hash", path: path.clone(), source })?;
-                Some(append_tree(&path, &file, leaves, summary.blocks.into(), uuids.verity)?)
+                let tree = tree_over(&path, hashing, summary.blocks)?;
+                let written = tree.write(uuids.verity, &mut Output { file: Arc::clone(&file), feed: None });
+                let failed = |source| Error::Io { operation: "write", path: path.clone(), source };
+                written.map_err(failed)?;
+                Some(Verity::new(&tree, uuids.verity))
             }
         };
         // Size and extents are part of what fdatasync makes durable.
@@ -135,22 +136,21 @@ impl ImageFile {
     }
 }
 
-/// Writes the tree behind an image of so many blocks.
-pub(super) fn append_tree(
-    path: &Path,
-    file: &Arc<File>,
-    leaves: Leaves,
-    blocks: u64,
-    uuid: [u8; 16],
-) -> Result<Verity, Error> {
-    let tree = leaves.into_tree(blocks).map_err(|source| Error::Tree { path: path.to_owned(), source })?;
-    let mut output = Output { file: Arc::clone(file), feed: None };
-    tree.write(uuid, &mut output).map_err(|source| Error::Io {
-        operation: "write the dm-verity tree of",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Verity::new(&tree, uuid))
+/// The tree over an image of so many blocks, which were hashed.
+pub(super) fn tree_over(path: &Path, hashing: Hashing, blocks: u32) -> Result<verity::Tree, Error> {
+    let failed = |source| Error::Io { operation: "hash", path: path.to_owned(), source };
+    let leaves = hashing.finish().map_err(failed)?;
+    leaves.into_tree(blocks.into()).map_err(|source| Error::Tree { path: path.to_owned(), source })
+}
+
+/// Writes the tree of a finished image behind it, in a file that is not read by anybody yet, and waits until
+/// it is on the disk.
+pub(super) fn append_tree(path: &Path, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
+    let failed = |operation| move |source| Error::Io { operation, path: path.to_owned(), source };
+    let file = Arc::new(OpenOptions::new().write(true).open(path).map_err(failed("open"))?);
+    let mut output = Output { file: Arc::clone(&file), feed: None };
+    tree.write(uuid, &mut output).map_err(failed("write the dm-verity tree of"))?;
+    file.sync_data().map_err(failed("synchronise"))
 }
 
 impl Uuids {

@@ -4,6 +4,7 @@
 //! * [`adopt`]: the file of a layer that is an EROFS image already.
 //! * [`build`]: the file of a layer, made while its tar streams by.
 //! * [`cache`]: directories of finished layers that the operator keeps.
+//! * [`chain`]: the layers of an image, merged into one metadata image.
 //! * [`written`]: the file of a layer, made of a directory that was written to.
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
@@ -21,6 +22,7 @@ pub mod admission;
 pub mod adopt;
 pub mod build;
 pub mod cache;
+pub mod chain;
 mod hashing;
 pub mod image_file;
 pub mod key;

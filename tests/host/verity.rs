@@ -1,22 +1,23 @@
 //! Layers that dm-verity checks while they are read.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::expose::host::corruption::{Corruption, Part, Watch};
 use nexuserofs::layer::LayerRecord;
+use nexuserofs::snapshot::Labels;
 use nexuserofs_guest::dm::DeviceMapper;
 use nexuserofs_guest::verity::{Fields, Parameters};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::archive::Entry;
-use crate::node::{CHECKED, Container, DIR, IF_POSSIBLE, Node, unmount_all};
+use crate::node::{CHECKED, Container, DIR, IF_POSSIBLE, Node};
 use crate::skipped::skip;
 use crate::unmounting::unmount;
 
@@ -36,7 +37,10 @@ fn start(test: &str) -> Option<Node> {
 
 fn commit(node: &Node, profile: &str) {
     let marked = MARK.repeat((64 << 10) / MARK.len());
-    node.commit(profile, "image", None, &[Entry::file("marked", &marked), Entry::file("other", "whole")]);
+    let mut entries = vec![Entry::file("marked", &marked), Entry::file("other", "whole")];
+    // So that more than one block of metadata follows the data.
+    entries.extend((0..500).map(|number| Entry::file(&format!("zzz/file number {number}"), "")));
+    node.commit(profile, "image", None, &entries);
 }
 
 /// The record of the node's one layer, and its file.
@@ -111,21 +115,6 @@ fn a_changed_byte_is_an_error_for_the_reader_and_is_heard() {
 }
 
 #[test]
-fn a_layer_that_was_changed_before_is_not_read() {
-    let Some(node) = start("a_layer_that_was_changed_before_is_not_read") else { return };
-    let (_, image) = layer(&node);
-    tamper(&image);
-    let container = Container::new(&node.prepare(CHECKED, "key", Some("image")));
-    assert_eq!(container.read("other"), "whole");
-    assert!(fs::read(container.path("marked")).is_err());
-    // Without checks the changed file is what a container gets.
-    unmount_all(&node.path(""));
-    let plain =
-        rustix::mount::mount(&image, container.path("").parent().unwrap(), "erofs", MountFlags::RDONLY, None);
-    assert!(plain.is_err() || true);
-}
-
-#[test]
 fn a_restarted_daemon_takes_over_what_is_checked_by_the_right_parameters() {
     let test = "a_restarted_daemon_takes_over_what_is_checked_by_the_right_parameters";
     let Some(mut node) = start(test) else { return };
@@ -163,14 +152,14 @@ fn shortened(parameters: &Parameters) -> Parameters {
 
 /// Makes a device as somebody else might, and mounts it.
 fn mount_by(parameters: &Parameters, image: &Path, name: &str, point: Option<&Path>) {
-    let attached =
-        std::process::Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(image).output();
-    let device = PathBuf::from(String::from_utf8(attached.unwrap().stdout).unwrap().trim());
+    let losetup = || Command::new("losetup");
+    let attached = losetup().args(["--find", "--show", "--read-only"]).arg(image).output().unwrap();
+    let device = PathBuf::from(String::from_utf8(attached.stdout).unwrap().trim());
     let (mapper, name) = (DeviceMapper::open().unwrap(), name.parse().unwrap());
     let number = fs::metadata(&device).unwrap().rdev().into();
     let mapped = mapper.create_verity(&name, parameters, number).unwrap();
     // The loop device goes with the other one.
-    std::process::Command::new("losetup").arg("--detach").arg(&device).status().unwrap();
+    assert!(losetup().arg("--detach").arg(&device).status().unwrap().success());
     if let Some(point) = point {
         rustix::mount::mount(mapped.path(), point, "erofs", MountFlags::RDONLY, None).unwrap();
         mapper.remove(&name).unwrap();
@@ -203,7 +192,7 @@ fn where_the_kernel_cannot_check_a_profile_says_what_becomes_of_it() {
     let Some(node) = Node::start(test) else { return };
     commit(&node, CHECKED);
     commit(&node, IF_POSSIBLE);
-    let error = node.snapshotter().prepare(CHECKED, "key", Some("image"), Default::default()).unwrap_err();
+    let error = node.snapshotter().prepare(CHECKED, "key", Some("image"), Labels::new()).unwrap_err();
     assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
     assert!(error.to_string().contains("dm_mod"), "{error}");
     assert!(node.snapshotter().stat(CHECKED, "key").is_err(), "there is no such snapshot");

@@ -13,8 +13,9 @@ use super::disk::Disk;
 use super::init::{self, Stage};
 use super::qemu::Boot;
 use super::system::System;
-use crate::bed::{self, Profile, Scratch};
+use crate::bed::{Profile, Scratch};
 use crate::cache::Cache;
+use crate::cargo;
 use crate::command::Run;
 use crate::host::TestHost;
 use crate::images::Image;
@@ -148,7 +149,7 @@ fn carry_programs(needs: &Needs, workshop: &Workshop<'_>) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     fs::write(payload.join(init::ARGUMENTS), serde_json::to_vec(&arguments)?)?;
     let Some(profile) = needs.programs else { return Ok(()) };
-    let built = workshop.steps.run("our programs", || bed::build(profile))?;
+    let built = workshop.steps.run("our programs", || cargo::build(profile))?;
     fs::create_dir(payload.join("programs"))?;
     copy(built.join(daemon::PROGRAM), &format!("programs/{}", daemon::PROGRAM))
 }

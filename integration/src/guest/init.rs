@@ -15,6 +15,7 @@ use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::termios::tcdrain;
 
 use super::qemu::EXIT;
+use crate::command::Run;
 use crate::stage::{self, Place};
 
 /// What a test carried into the guest, read-only.
@@ -91,7 +92,7 @@ pub fn device(serial: &str) -> Result<PathBuf> {
 /// # Errors
 /// dmesg fails.
 pub fn kernel_log() -> Result<String> {
-    crate::command::Run::new("dmesg").output()
+    Run::new("dmesg").output()
 }
 
 /// Runs the tests' program inside, tells its exit code, and powers the guest off. Never returns.
@@ -189,7 +190,10 @@ fn run_tests() -> Result<i32> {
     let payload = Path::new(PAYLOAD);
     let arguments: Vec<String> = serde_json::from_slice(&fs::read(payload.join(ARGUMENTS))?)?;
     let line = OpenOptions::new().write(true).open(OUTPUT)?;
-    Command::new("ip").args(["link", "set", "lo", "up"]).env("PATH", stage::PATH).status()?;
+    let run = |program: &str| Run::new(program).env("PATH", stage::PATH);
+    run("ip").args(["link", "set", "lo", "up"]).run()?;
+    // containerd waits for the names in /dev/mapper, which are udev's.
+    run("/usr/lib/systemd/systemd-udevd").arg("--daemon").run()?;
     let child = Command::new(payload.join(PROGRAM))
         .args(arguments)
         .env_clear()

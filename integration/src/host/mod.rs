@@ -47,6 +47,7 @@ pub const TEST_HOST: Recipe = Recipe {
         "procps",
         "runc",
         "skopeo",
+        "udev",
         "umoci",
         "util-linux",
     ],

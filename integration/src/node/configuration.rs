@@ -24,6 +24,8 @@ pub(super) struct Configuration<'a> {
     pub plugin: Option<Plugin<'a>>,
     /// How the built-in erofs differ is tuned.
     pub peer: Peer,
+    /// Whether it makes dm-verity trees.
+    pub peer_verity: bool,
     /// Kubernetes' interface, if the node serves it.
     pub cri: Option<Cri<'a>>,
 }
@@ -76,7 +78,7 @@ disabled_plugins = {disabled:?}
         );
         text.extend(self.plugin.map(|plugin| our_plugins(plugin, self.our_platform())));
         if self.release.has_erofs() {
-            text.push_str(&erofs_differ(self.peer));
+            text.push_str(&erofs_differ(self.peer, self.peer_verity));
         }
         if self.release != Release::V1_7 {
             text.push_str(&self.transfer_service());
@@ -114,9 +116,10 @@ disabled_plugins = {disabled:?}
     }
 }
 
-fn erofs_differ(peer: Peer) -> String {
+fn erofs_differ(peer: Peer, verity: bool) -> String {
     let options = peer.mkfs_options();
-    format!("\n[plugins.\"io.containerd.differ.v1.erofs\"]\n  mkfs_options = {options}\n")
+    let verity = if verity { "  enable_dmverity = true\n" } else { "" };
+    format!("\n[plugins.\"io.containerd.differ.v1.erofs\"]\n  mkfs_options = {options}\n{verity}")
 }
 
 fn our_plugins(plugin: Plugin<'_>, platform: &str) -> String {

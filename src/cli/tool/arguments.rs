@@ -39,6 +39,12 @@ pub(super) enum Verb {
     /// and os.features are those of containerd's own converter. The same source gives the same output.
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(Convert),
+    /// Make one block device of layers, for a virtual machine.
+    ///
+    /// DIRECTORY gets a VMDK descriptor, which names the layers' own files, or one flat file. What is there already
+    /// is taken as it is. docs/block-devices.md tells which monitor takes what, and how.
+    #[command(after_help = DEVICE_EXAMPLES)]
+    Device(Device),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -102,6 +108,37 @@ pub(super) struct Convert {
     pub(super) force: bool,
 }
 
+const DEVICE_EXAMPLES: &str = "Examples:
+  nexuserofs device --output disk layers/BOTTOM.erofs layers/TOP.erofs
+  nexuserofs device --output disk --layout partitions --flat layers/BOTTOM.erofs layers/TOP.erofs";
+
+#[derive(Debug, Args)]
+pub(super) struct Device {
+    /// Where the device's files go; made if it is missing
+    #[arg(long, short, value_name = "DIRECTORY")]
+    pub(super) output: PathBuf,
+    /// What lies on it
+    #[arg(long, value_enum, default_value_t = DeviceLayout::Merged)]
+    pub(super) layout: DeviceLayout,
+    /// Put everything into one file, for monitors that read no VMDK
+    #[arg(long)]
+    pub(super) flat: bool,
+    /// EROFS files of layers, the oldest first
+    #[arg(required = true, value_name = "LAYER")]
+    pub(super) layers: Vec<PathBuf>,
+}
+
+/// What lies on a device.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum DeviceLayout {
+    /// One file system of all layers, for Linux 6.4 and later
+    Merged,
+    /// A partition for each layer, the newest first, named as Kata's agent knows them
+    Partitions,
+    /// The same, named as nerdbox does
+    NerdboxPartitions,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheVerb {
     /// Build layers and put them into a cache.
@@ -112,6 +149,9 @@ pub(super) enum CacheVerb {
         /// docker://IMAGE oci:DIRECTORY), of which every layer of every image is taken
         #[arg(required = true, value_name = "TAR|LAYOUT")]
         sources: Vec<PathBuf>,
+        /// Give the layers dm-verity trees, for daemons with a profile that wants them
+        #[arg(long)]
+        verity: bool,
     },
     /// Put the layers that a daemon has into a cache. The daemon may run.
     Export {

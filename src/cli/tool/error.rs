@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
+use crate::error::{Classify as _, Kind};
+use crate::expose::device;
 use crate::image::digest::Digest;
+use crate::layer::chain;
 use crate::store;
 
 /// Why the tool stopped.
@@ -60,6 +63,15 @@ pub(super) enum Error {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// Layers that are no merged image.
+    #[error("the layers cannot be merged: {reason}; ask for partitions instead (--layout partitions)")]
+    Unmergeable { reason: String },
+    /// Layers of which one cannot be read.
+    #[error("cannot merge the layers")]
+    Merge(#[from] chain::Error),
+    /// Layers that are no block device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -80,8 +92,20 @@ impl From<&Error> for Exit {
             | Error::LayerCount { .. }
             | Error::Layer { .. }
             | Error::Mismatch { .. } => Self::Data,
+            Error::Unmergeable { .. } => Self::Data,
+            Error::Merge(error) => of_kind(error.kind()),
+            Error::Device(error) => of_kind(error.kind()),
             Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
         }
+    }
+}
+
+/// The exit code for a failure of a room below.
+const fn of_kind(kind: Kind) -> Exit {
+    match kind {
+        Kind::FailedPrecondition | Kind::InvalidArgument => Exit::Usage,
+        Kind::DataLoss => Exit::Data,
+        _ => Exit::Fault,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`.
+//!   `convert`, `device`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 
@@ -9,6 +9,7 @@ mod arguments;
 mod build;
 mod cache;
 mod convert;
+mod device;
 mod error;
 mod oci;
 mod output;
@@ -41,6 +42,7 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
+        Verb::Device(asked) => device::run(asked, console),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));

@@ -7,6 +7,7 @@ mod rounds;
 mod store;
 mod unpack;
 mod verdict;
+mod verity;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ use clap::{Args, Subcommand};
 pub(crate) enum Arguments {
     /// Our differ and containerd's erofs differ, in turns on the same layers through the same containerd.
     Unpack(UnpackArguments),
+    /// What dm-verity trees and the immutable attribute add to the pass, and the same against containerd's differ.
+    Verity(UnpackArguments),
     /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
 }
@@ -50,6 +53,7 @@ pub(crate) struct StoreArguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments {
         Arguments::Unpack(arguments) => unpack::run(arguments),
+        Arguments::Verity(arguments) => verity::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
     }
 }

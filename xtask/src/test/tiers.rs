@@ -71,6 +71,7 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS; in a guest, Linux 6.12",
         run: device,
     },
+    Tier { name: "vm", about: "a guest as containerd host: dm-verity, fs-verity, project quotas", run: vm },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
     Tier {
         name: "soak",
@@ -144,6 +145,7 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
     count += Count::of_tests(real_components("formats"))?;
+    count += Count::of_tests(real_components("merged"))?;
     Ok(count)
 }
 
@@ -163,6 +165,12 @@ fn device(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("device"))?;
     count += Count::of_tests(real_components("device_guest"))?;
     Ok(count)
+}
+
+/// The guest and what is in it are made by the test program.
+fn vm(_: &Context) -> Result<Count> {
+    install_protoc()?;
+    Count::of_tests(real_components("vm_host"))
 }
 
 fn crash(context: &Context) -> Result<Count> {
