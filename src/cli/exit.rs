@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Usage,
     /// 65, EX_DATAERR: something that it was given is damaged.
     Data,
+    /// 69, EX_UNAVAILABLE: what would prove it is not there.
+    Unproven,
     /// 70, EX_SOFTWARE: a fault of ours or of the machine.
     Fault,
     /// 75, EX_TEMPFAIL: another process is in the way.
@@ -29,6 +31,7 @@ impl From<Exit> for ExitCode {
             Exit::Success => 0,
             Exit::Usage => 64,
             Exit::Data => 65,
+            Exit::Unproven => 69,
             Exit::Fault => 70,
             Exit::InUse => 75,
             Exit::Signalled(number) => 128 + number,

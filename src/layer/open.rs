@@ -47,6 +47,14 @@ impl Classify for Error {
     }
 }
 
+impl LayerFile {
+    /// Reads from `file`, from its start on.
+    #[must_use]
+    pub const fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
 impl ReadAt for LayerFile {
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)

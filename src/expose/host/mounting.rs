@@ -121,6 +121,14 @@ impl LayerMounter {
     }
 }
 
+/// Mounts the EROFS file `image` read-only on the directory `point`, which exists.
+///
+/// # Errors
+/// If the kernel refuses, or there is no loop device where one is needed.
+pub fn mount_layer(image: &Path, point: &Path) -> Result<(), Error> {
+    LayerMounter::default().mount(image, &[], point)
+}
+
 /// Mounts the writable block `image` on the directory `point`, which is made if it is not there. If
 /// something is mounted there, that is the block already.
 ///

@@ -13,9 +13,13 @@ mod build;
 mod cache;
 mod convert;
 mod device;
+mod inspect;
+mod mount;
+mod verify;
 
 pub(crate) const USAGE: i32 = 64;
 pub(crate) const DATA: i32 = 65;
+pub(crate) const UNPROVEN: i32 = 69;
 
 pub(crate) fn tool(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_nexuserofs"))

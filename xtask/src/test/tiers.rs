@@ -47,6 +47,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: |context| one_program(context, "conformance"),
     },
     Tier {
+        name: "tool",
+        about: "the operator's tool against erofs-utils, cryptsetup and containerd",
+        run: |context| one_program(context, "tool"),
+    },
+    Tier {
         name: "versions",
         about: "containerd 2.3, 2.1 and 1.7: pull, run, diff, remove",
         run: |context| one_program(context, "versions"),
