@@ -132,6 +132,7 @@ fn the_settings_file_states_every_setting_at_its_default() {
         "default_size",
         "enable_fsverity",
         "set_immutable",
+        "builder",
         "mkfs_options",
         "overlay_options",
         "verity",

@@ -1,12 +1,14 @@
 //! What must hold for every layer that is accepted, whatever the archive: for its tree, and in
 //! `image` for what is written of it.
 
+pub mod foreign;
 mod image;
 #[path = "../../tests/erofs/independent.rs"]
 mod independent;
 #[path = "../../tests/erofs/listing.rs"]
 mod listing;
 pub mod reader;
+pub mod superblock;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader};

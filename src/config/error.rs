@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::builder::{InvalidMkfsOption, UnfitBuilder, UnknownBuilder};
 use super::file::Document;
 use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
@@ -102,8 +103,12 @@ pub enum Problem {
     ProjectQuota(#[from] UnknownProjectQuota),
     #[error(transparent)]
     Verity(#[from] UnknownVerityMode),
-    #[error("an empty option means nothing to mkfs.erofs; remove it")]
-    EmptyMkfsOption,
+    #[error(transparent)]
+    MkfsOption(#[from] InvalidMkfsOption),
+    #[error(transparent)]
+    Builder(#[from] UnknownBuilder),
+    #[error(transparent)]
+    UnfitBuilder(#[from] UnfitBuilder),
 }
 
 /// A refused value, before the place is turned into a line of the file.

@@ -24,6 +24,8 @@ pub struct Fragment {
     pub mkfs_options: Option<Vec<Sourced<String>>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
     /// Only in the file.
+    pub builder: Option<Sourced<String>>,
+    /// Only in the file.
     pub verity: Option<Sourced<String>>,
     /// Only in the file.
     pub layer_content_caches: Option<Vec<Sourced<String>>>,

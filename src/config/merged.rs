@@ -24,6 +24,10 @@ pub mod defaults {
     pub const ENABLE_FSVERITY: bool = false;
     /// `--set-immutable`.
     pub const SET_IMMUTABLE: bool = true;
+    /// `builder`.
+    pub const BUILDER: &str = "native";
+    /// `builder` where there are `mkfs_options`.
+    pub const BUILDER_WITH_OPTIONS: &str = "mkfs";
     /// `trust_layer_content_caches`.
     pub const TRUST_LAYER_CONTENT_CACHES: bool = false;
     /// The profiles that exist without being written, with their `flavour`.
@@ -52,6 +56,7 @@ pub(super) struct Merged {
     pub(super) enable_fsverity: Sourced<bool>,
     pub(super) set_immutable: Sourced<bool>,
     pub(super) mkfs_options: Vec<Sourced<String>>,
+    pub(super) builder: Sourced<String>,
     pub(super) layer_content_caches: Vec<Sourced<String>>,
     pub(super) trust_layer_content_caches: Sourced<bool>,
     pub(super) profiles: Vec<MergedProfile>,
@@ -85,7 +90,11 @@ impl Merged {
         let switch = |flag: Option<Sourced<bool>>, file: Option<Sourced<bool>>, default| {
             flag.or(file).unwrap_or_else(|| Sourced::default(default))
         };
+        let mkfs_options = flags.mkfs_options.or(file.mkfs_options).unwrap_or_default();
+        let default =
+            if mkfs_options.is_empty() { defaults::BUILDER } else { defaults::BUILDER_WITH_OPTIONS };
         Self {
+            builder: text(flags.builder, file.builder, default),
             root: text(flags.root, file.root, defaults::ROOT),
             address: text(flags.address, file.address, defaults::ADDRESS),
             containerd_address: text(
@@ -102,7 +111,7 @@ impl Merged {
             log_format: text(flags.log_format, file.log_format, defaults::LOG_FORMAT),
             enable_fsverity: switch(flags.enable_fsverity, file.enable_fsverity, defaults::ENABLE_FSVERITY),
             set_immutable: switch(flags.set_immutable, file.set_immutable, defaults::SET_IMMUTABLE),
-            mkfs_options: flags.mkfs_options.or(file.mkfs_options).unwrap_or_default(),
+            mkfs_options,
             layer_content_caches: flags
                 .layer_content_caches
                 .or(file.layer_content_caches)

@@ -14,6 +14,7 @@
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
 //! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
 //! * `vouched`: layers that are there before anybody unpacks them.
+//! * [`lookup`]: the layers of snapshots, for tools beside the daemon.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -26,6 +27,7 @@ mod index;
 mod keyed;
 mod layers;
 mod ledger;
+pub mod lookup;
 mod merging;
 pub mod model;
 mod publish;

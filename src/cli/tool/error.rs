@@ -3,13 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 
+use nexuserofs_guest::canonical::NotCanonical;
+use nexuserofs_guest::policy::Refusal;
+use nexuserofs_guest::verity::InvalidParameters;
+use nexuserofs_guest::word::InvalidWord;
+
 use crate::cli::exit::Exit;
 use crate::diff::offline;
 use crate::error::{Classify as _, Kind};
-use crate::expose::device;
+use crate::expose::{device, view};
 use crate::image::digest::Digest;
+use crate::image::erofs::header;
+use crate::image::verity::leaves;
 use crate::layer::chain;
 use crate::store;
+use crate::trust;
+use crate::trust::key::InvalidKey;
 
 /// Why the tool stopped.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +42,37 @@ pub(super) enum Error {
     /// A platform that no image is for.
     #[error("{path} has no image for {platform}: leave --platform out to take all that it has", path = path.display())]
     NoPlatform { path: PathBuf, platform: String },
+    /// A name of nothing.
+    #[error(
+        "{name} is neither a file nor the key of a layer, a chain or a snapshot in {root}: look at ctr snapshots list, and \
+         at --root",
+        name = name.display(), root = root.display()
+    )]
+    NoSubject { name: PathBuf, root: PathBuf },
+    /// A name of several snapshots with different layers.
+    #[error("several snapshots have the key {key:?}: name one of {found}")]
+    Ambiguous { key: String, found: String },
+    /// One root hash for several files.
+    #[error("--root-hash is that of one file, and {files} are named: name one at a time")]
+    OneRootHash { files: usize },
+    /// A file that tells no root hash.
+    #[error("{path} does not tell a root hash as containerd and the daemon write it: build the layer again", path = path.display())]
+    Sidecar { path: PathBuf },
+    /// A file that is no image.
+    #[error("{path} is no EROFS image", path = path.display())]
+    Image { path: PathBuf, source: header::Error },
+    /// A hash tree that cannot be checked.
+    #[error("cannot check {path}", path = path.display())]
+    Verity { path: PathBuf, source: leaves::Error },
+    /// An image larger than any device.
+    #[error("{path} is larger than a dm-verity device can be", path = path.display())]
+    Parameters { path: PathBuf, source: InvalidParameters },
+    /// What only root may do.
+    #[error("only root can mount and unmount: run this as root")]
+    NotRoot,
+    /// A view of layers that cannot be made or ended.
+    #[error(transparent)]
+    View(#[from] view::Error),
     /// A layer that nobody here has the key of.
     #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
     Encrypted { path: PathBuf },
@@ -60,6 +100,33 @@ pub(super) enum Error {
     /// A file that would have to be replaced.
     #[error("{path} exists: take it away, or say --force to replace it", path = path.display())]
     Exists { path: PathBuf },
+    /// A manifest is of one image.
+    #[error("{path} has {count} images that are meant, and a manifest is of one: name it with --image and --platform", path = path.display())]
+    NotOneImage { path: PathBuf, count: usize },
+    /// Nobody says what the tars are for.
+    #[error("tars do not say what they run on: add --platform, such as --platform linux/amd64")]
+    TarsNeedPlatform,
+    /// A layer that is not built here.
+    #[error("{path} is no tar: only layers that are tars have a manifest that anyone can compute", path = path.display())]
+    NoTar { path: PathBuf },
+    /// A name that is no word.
+    #[error(transparent)]
+    Word(#[from] InvalidWord),
+    /// Layers that make no manifest.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// A document that is damaged, or is another.
+    #[error("{path} is no {what}", path = path.display())]
+    Document { path: PathBuf, what: &'static str, source: NotCanonical },
+    /// A file without a key.
+    #[error("{path} has no key", path = path.display())]
+    Key { path: PathBuf, source: InvalidKey },
+    /// A policy does not allow a manifest.
+    #[error("refused ({reason})", reason = .0.reason())]
+    Refused(#[source] Refusal),
+    /// The rules have the layers of one image in them.
+    #[error("rego has the layers of one image in it: name one manifest, and no key")]
+    RegoNeedsOne,
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -86,16 +153,37 @@ impl From<&Error> for Exit {
             | Error::NoPlatform { .. }
             | Error::NoLayers { .. }
             | Error::NoImages { .. }
+            | Error::NoSubject { .. }
+            | Error::Ambiguous { .. }
+            | Error::OneRootHash { .. }
+            | Error::NotRoot
+            | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
+            | Error::NotOneImage { .. }
+            | Error::TarsNeedPlatform
+            | Error::RegoNeedsOne
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }
             | Error::Layer { .. }
-            | Error::Mismatch { .. } => Self::Data,
-            Error::Unmergeable { .. } => Self::Data,
+            | Error::NoTar { .. }
+            | Error::Word(_)
+            | Error::Trust(_)
+            | Error::Document { .. }
+            | Error::Key { .. }
+            | Error::Refused(_)
+            | Error::Mismatch { .. }
+            | Error::Unmergeable { .. }
+            | Error::Sidecar { .. }
+            | Error::Parameters { .. }
+            | Error::Image { .. } => Self::Data,
             Error::Merge(error) => of_kind(error.kind()),
             Error::Device(error) => of_kind(error.kind()),
-            Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
+            Error::Read { .. }
+            | Error::Verity { .. }
+            | Error::View(_)
+            | Error::Output(_)
+            | Error::Store(_) => Self::Fault,
         }
     }
 }

@@ -21,7 +21,7 @@ pub mod corruption;
 mod devices;
 pub mod integrity;
 mod layers;
-mod mountinfo;
+pub(super) mod mountinfo;
 pub mod mounting;
 mod name;
 pub mod shifted;

@@ -47,6 +47,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: |context| one_program(context, "conformance"),
     },
     Tier {
+        name: "tool",
+        about: "the operator's tool against erofs-utils, cryptsetup and containerd",
+        run: |context| one_program(context, "tool"),
+    },
+    Tier {
         name: "versions",
         about: "containerd 2.3, 2.1 and 1.7: pull, run, diff, remove",
         run: |context| one_program(context, "versions"),
@@ -68,7 +73,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "device",
-        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS; in a guest, Linux 6.12",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
         run: device,
     },
     Tier { name: "vm", about: "a guest as containerd host: dm-verity, fs-verity, project quotas", run: vm },
@@ -145,6 +150,7 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
     count += Count::of_tests(real_components("merged"))?;
+    count += Count::of_tests(real_components("formats"))?;
     Ok(count)
 }
 
