@@ -63,7 +63,9 @@ impl Boot<'_> {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        // It ends with this program, also if that is killed.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
         qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", &self.memory.to_string()]);
@@ -93,6 +95,14 @@ struct Running(Child);
 impl Running {
     /// Whether it ended by itself before the deadline. Afterwards it does not run any more.
     fn wait(&mut self, deadline: Duration) -> Result<bool> {
+        let ended = self.ends_before(deadline);
+        if !matches!(ended, Ok(true)) {
+            self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
+        }
+        ended
+    }
+
+    fn ends_before(&mut self, deadline: Duration) -> Result<bool> {
         let begun = Instant::now();
         while begun.elapsed() < deadline {
             if self.0.try_wait().context("wait for QEMU")?.is_some() {
@@ -100,7 +110,6 @@ impl Running {
             }
             thread::sleep(PAUSE);
         }
-        self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
         Ok(false)
     }
 }
