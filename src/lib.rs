@@ -5,7 +5,7 @@
 //! Each room uses only the rooms below it; `tests/floors/` fails on an import that runs upward.
 //!
 //! ```text
-//! bin → cli → app → service → snapshot, diff → layer, store, expose → image
+//! bin → cli → app → service → snapshot, diff → layer, store, expose, trust → image
 //! config, error, telemetry: usable above image
 //! sys: the only unsafe code, used by layer, expose and snapshot
 //! ```
@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
+pub mod trust;
 #[cfg(test)]
 #[path = "../tests/helpers/unmounting.rs"]
 mod unmounting;

@@ -1,10 +1,31 @@
-//! What host and guest agree on about layers, and the devices that both make of it.
+//! What host and guest agree on about layers, and how a guest makes a root file system of them.
 //!
 //! * [`verity`]: the parameters of a dm-verity device, which pin every byte of a layer.
+//! * [`manifest`]: the list of an image's layers with these parameters, and who signed it. It is written in
+//!   the one way that [`canonical`] describes, of [`digest`]s and [`word`]s.
+//! * [`policy`]: which manifests a guest accepts; its parameters on the kernel's [`command_line`].
+//! * [`devices`]: block devices, by what sysfs says about them.
+//! * [`descriptor`]: what a host says that a root file system is made of.
+//! * [`plan`](plan()): all of these held against each other, before anything is done.
+//! * [`assembly`]: a plan carried out and undone.
 //! * [`dm`]: device-mapper, by its ioctls.
 //!
 //! This crate is linked into a static program for guests, so it has few dependencies: no C library of
 //! its own, no udev, no async runtime.
 
+pub mod assembly;
+pub mod canonical;
+pub mod command_line;
+pub mod descriptor;
+pub mod devices;
+pub mod digest;
 pub mod dm;
+#[cfg(test)]
+mod fixtures;
+pub mod manifest;
+mod plan;
+pub mod policy;
 pub mod verity;
+pub mod word;
+
+pub use plan::{Lower, NoPlan, Plan, Upper, approve, plan};

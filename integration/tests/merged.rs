@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use nexuserofs::expose::device;
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::harness::{self, Test};
@@ -115,6 +116,10 @@ fn judge(bed: &Bed) -> Result<()> {
     let flattened = node.dir().join("flattened");
     concatenate(&merged, &layers, &flattened)?;
     same(&ours, &mounted(&node, &flattened, &[])?, "the merged image", "all on one device")?;
+    let disk = device::check(&merged.with_file_name("merged.vmdk"))?;
+    let files = disk.extents().iter().map(|extent| Path::new(extent.path.as_str()));
+    ensure!(files.eq([&merged].into_iter().chain(&layers)), "merged.vmdk is of other files: {disk}");
+    ensure!(disk.sectors() * 512 == fs::metadata(&flattened)?.len(), "merged.vmdk has another size");
 
     let theirs = node.dir().join("mkfs.erofs");
     Run::new("mkfs.erofs").args(["--quiet", "--ovlfs-strip=1"]).arg(&theirs).args(&layers).run()?;

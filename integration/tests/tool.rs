@@ -29,6 +29,9 @@ const TESTS: &[Test] = &[
 ];
 
 const NAMESPACE: &str = "default";
+const PLATFORM: &str = "linux/amd64";
+/// The platform of images whose layers are EROFS images, as containerd 2.3 has to be told.
+const NATIVE_PLATFORM: &str = "linux(+erofs)/amd64";
 
 fn main() -> Result<ExitCode> {
     harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
@@ -123,13 +126,13 @@ fn verified(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-fn start(bed: &Bed, name: &str) -> Result<Node> {
-    let daemon = Some(DaemonOptions::default());
+fn start(bed: &Bed, name: &str, settings: Option<String>) -> Result<Node> {
+    let daemon = Some(DaemonOptions { settings, ..DaemonOptions::default() });
     Node::start(&bed.place, name, &NodeOptions { daemon, ..NodeOptions::default() })
 }
 
 fn mounted(bed: &Bed) -> Result<()> {
-    let mut node = start(bed, "tool-mounted")?;
+    let mut node = start(bed, "tool-mounted", None)?;
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
     let target = node.dir().join("containerd");
@@ -167,6 +170,50 @@ fn mounted(bed: &Bed) -> Result<()> {
     node.assert_nothing_mounted()
 }
 
+/// A profile that merges layers with dm-verity trees.
+const MERGED: &str = "[profiles.nexuserofs]\nlayers = \"merged\"\nverity = \"auto\"\n";
+
+fn chain(bed: &Bed) -> Result<()> {
+    let mut node = start(bed, "tool-chain", Some(MERGED.to_owned()))?;
+    let image = node.push(&bed.images.demo)?;
+    node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
+    let target = node.dir().join("containerd");
+    let expected = node.containerd.read_image(ImageMount {
+        namespace: NAMESPACE,
+        snapshotter: SNAPSHOTTER,
+        reference: &image,
+        target: &target,
+        writable: false,
+    })?;
+    let directory = node.daemon()?.entries("chains")?.pop().context("there is no chain")?;
+    let key = directory.file_name().and_then(|name| name.to_str()).context("key")?.to_owned();
+    let root = node.daemon()?.root().to_owned();
+    let point = node.dir().join("tool");
+    fs::create_dir(&point)?;
+    tool(bed).args(["mount", "--root"]).args([&root, Path::new(&key), &point]).run()?;
+    let found = tree::read_image(&point)?;
+    tool(bed).arg("umount").arg(&point).run()?;
+    let differences = tree::differences(&expected, &found, 5);
+    ensure!(differences.is_empty(), "{differences:?}");
+
+    let said = tool(bed)
+        .args(["verify", "--json", "--root"])
+        .args([&root, Path::new(&key)])
+        .into_command()
+        .output()?;
+    let lines: Vec<Value> = serde_json::from_slice(&said.stdout)?;
+    ensure!(lines.len() == bed.images.demo.layers()?.len() + 1, "the merged image and each layer: {lines:?}");
+    let layers = lines.iter().filter(|line| line["name"] != key);
+    ensure!(layers.clone().all(|line| line["state"] == "proven"), "{lines:?}");
+    let said = lines_of_inspect(bed, &root, &key)?;
+    ensure!(said["devices"].as_array().is_some_and(|devices| devices.len() == layers.count()), "{said}");
+    node.assert_nothing_mounted()
+}
+
+fn lines_of_inspect(bed: &Bed, root: &Path, key: &str) -> Result<Value> {
+    Ok(lines(tool(bed).args(["inspect", "--root"]).arg(root).arg(key))?.remove(0))
+}
+
 /// The demo image as a native one.
 fn convert(bed: &Bed, source: &Path, output: &Path, options: &[&str]) -> Result<Image> {
     lines(tool(bed).arg("convert").args(options).args([source, output]))?;
@@ -174,7 +221,7 @@ fn convert(bed: &Bed, source: &Path, output: &Path, options: &[&str]) -> Result<
 }
 
 fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
-    let node = start(bed, &format!("tool-{snapshotter}"))?;
+    let node = start(bed, &format!("tool-{snapshotter}"), None)?;
     let reference = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &reference)?;
     let read = |snapshotter, reference: &str, name: &str| {
@@ -189,11 +236,16 @@ fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
         })
     };
     let expected = read(SNAPSHOTTER, &reference, "expected")?;
-    for (name, options) in [("plain", &[][..]), ("zstd", &["--zstd"])] {
+    for (name, platform, options) in [
+        ("plain", NATIVE_PLATFORM, &[][..]),
+        ("zstd", NATIVE_PLATFORM, &["--zstd"]),
+        ("any", PLATFORM, &["--without-os-features"]),
+    ] {
         let output = node.dir().join(name);
         let native = convert(bed, &bed.images.demo.layout, &output, options)?;
         let reference = node.push(&native)?;
-        node.containerd.pull(NAMESPACE, snapshotter, Pull::Transfer, &reference)?;
+        let pull = ["images", "pull", "--plain-http", "--platform", platform, "--snapshotter", snapshotter];
+        node.containerd.ctr(NAMESPACE).args(pull).arg(&reference).run()?;
         let found = read(snapshotter, &reference, &format!("{name}-found"))?;
         let differences = tree::differences(&expected, &found, 5);
         ensure!(differences.is_empty(), "{name}: {differences:?}");
@@ -206,7 +258,7 @@ fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
 }
 
 fn exported(bed: &Bed) -> Result<()> {
-    let node = start(bed, "tool-exported")?;
+    let node = start(bed, "tool-exported", None)?;
     let reference = node.push(&bed.images.demo)?;
     node.containerd.fetch(NAMESPACE, &reference)?;
     let archive = node.dir().join("image.tar");

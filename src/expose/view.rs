@@ -61,16 +61,25 @@ pub enum Error {
     },
 }
 
-/// Mounts the EROFS files `images`, the newest first, on the directory `point`.
+/// An EROFS image to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its file.
+    pub file: PathBuf,
+    /// The files that hold the data of a merged image, by number; none for a layer.
+    pub devices: Vec<PathBuf>,
+}
+
+/// Mounts `images`, the newest first, on the directory `point`.
 ///
 /// # Errors
 /// If something is mounted there, or the kernel refuses. Then nothing is left there.
-pub fn mount(images: &[PathBuf], point: &Path) -> Result<(), Error> {
+pub fn mount(images: &[Image], point: &Path) -> Result<(), Error> {
     if is_mount_point(point)? {
         return Err(Error::Taken(point.to_owned()));
     }
     match images {
-        [image] => Ok(mounting::mount_layer(image, point)?),
+        [image] => Ok(mounting::mount_image(&image.file, &image.devices, point)?),
         images => mount_stack(images, point),
     }
 }
@@ -103,11 +112,11 @@ fn is_view(entry: &mountinfo::Entry) -> bool {
 }
 
 /// Mounts several layers as one.
-fn mount_stack(images: &[PathBuf], point: &Path) -> Result<(), Error> {
+fn mount_stack(images: &[Image], point: &Path) -> Result<(), Error> {
     let workshop = Workshop::open(point)?;
     for (index, image) in images.iter().enumerate() {
         let place = workshop.make(&index.to_string())?;
-        mounting::mount_layer(image, &place)?;
+        mounting::mount_image(&image.file, &image.devices, &place)?;
     }
     let view = workshop.overlay(images.len())?;
     drop(workshop);

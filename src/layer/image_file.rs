@@ -123,9 +123,7 @@ impl ImageFile {
             None => None,
             Some(hashing) => {
                 let tree = tree_over(&path, hashing, summary.blocks)?;
-                let written = tree.write(uuids.verity, &mut Output { file: Arc::clone(&file), feed: None });
-                let failed = |source| Error::Io { operation: "write", path: path.clone(), source };
-                written.map_err(failed)?;
+                write_tree(&path, &file, &tree, uuids.verity)?;
                 Some(Verity::new(&tree, uuids.verity))
             }
         };
@@ -143,13 +141,20 @@ pub(super) fn tree_over(path: &Path, hashing: Hashing, blocks: u32) -> Result<ve
     leaves.into_tree(blocks.into()).map_err(|source| Error::Tree { path: path.to_owned(), source })
 }
 
-/// Writes the tree of a finished image behind it, in a file that is not read by anybody yet, and waits until
-/// it is on the disk.
+/// Writes the tree of a finished image behind it, in a file that is not read by anybody yet.
+fn write_tree(path: &Path, file: &Arc<File>, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
+    tree.write(uuid, &mut Output { file: Arc::clone(file), feed: None }).map_err(|source| Error::Io {
+        operation: "write the dm-verity tree of",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes the tree of a finished image behind it, and waits until it is on the disk.
 pub(super) fn append_tree(path: &Path, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Io { operation, path: path.to_owned(), source };
     let file = Arc::new(OpenOptions::new().write(true).open(path).map_err(failed("open"))?);
-    let mut output = Output { file: Arc::clone(&file), feed: None };
-    tree.write(uuid, &mut output).map_err(failed("write the dm-verity tree of"))?;
+    write_tree(path, &file, tree, uuid)?;
     file.sync_data().map_err(failed("synchronise"))
 }
 

@@ -109,7 +109,7 @@ fn log(record: &ChainRecord, started: Instant) {
     let (chain, layers) = (&record.key, record.layers.len());
     match &record.outcome {
         Outcome::Merged { image_bytes } => tracing::info!(
-            %chain, layers, bytes = image_bytes, milliseconds = started.elapsed().as_millis(), "merged layers"
+            %chain, layers, bytes = image_bytes, duration_ms = started.elapsed().as_secs_f64() * 1e3, "merged layers"
         ),
         Outcome::Unmergeable { unmergeable } => tracing::warn!(
             %chain, layers, reason = unmergeable, "the layers cannot be merged: they are mounted one by one"

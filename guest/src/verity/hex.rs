@@ -1,12 +1,12 @@
 //! Bytes as lower-case hex digits, the one way in which dm-verity's table prints them.
 
 /// Two digits per byte.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes; None for an odd number of digits and for whatever [`encode`] does not write.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let bytes = pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?));
     if rest.is_empty() { bytes.collect() } else { None }

@@ -6,7 +6,7 @@
 
 mod block_size;
 mod digest;
-mod hex;
+pub(crate) mod hex;
 mod parameters;
 mod salt;
 

@@ -76,7 +76,7 @@ disabled_plugins = {disabled:?}
 "#,
             differs = self.differs(),
         );
-        text.extend(self.plugin.map(|plugin| our_plugins(plugin, self.our_platform())));
+        text.extend(self.plugin.map(|plugin| our_plugins(plugin, self.native_platform())));
         if self.release.has_erofs() {
             text.push_str(&erofs_differ(self.peer, self.peer_verity));
         }
@@ -87,9 +87,9 @@ disabled_plugins = {disabled:?}
         text
     }
 
-    /// The platform that our plugins say they are for. Images with EROFS layers ask for that feature of the
-    /// operating system, since containerd 2.3; older releases do not know how to write it.
-    fn our_platform(&self) -> &'static str {
+    /// The platform of who unpacks EROFS layers. Images that have such ask for that feature of the operating
+    /// system, since containerd 2.3; older releases do not know how to write it.
+    fn native_platform(&self) -> &'static str {
         if self.release == Release::V2_3 { "linux(+erofs)/amd64" } else { PLATFORM }
     }
 
@@ -102,10 +102,10 @@ disabled_plugins = {disabled:?}
 
     /// Which differ the transfer service unpacks with, for each snapshotter.
     fn transfer_service(&self) -> String {
-        let mut unpack = vec![(PLATFORM, OVERLAYFS, "walking"), (PLATFORM, BUILTIN_EROFS, "erofs")];
+        let native = self.native_platform();
+        let mut unpack = vec![(PLATFORM, OVERLAYFS, "walking"), (native, BUILTIN_EROFS, "erofs")];
         if self.plugin.is_some() {
-            let ours = self.our_platform();
-            unpack.extend([(ours, SNAPSHOTTER, DIFFER), (ours, HOST_SNAPSHOTTER, DIFFER)]);
+            unpack.extend([(native, SNAPSHOTTER, DIFFER), (native, HOST_SNAPSHOTTER, DIFFER)]);
         }
         let mut text = "\n[plugins.\"io.containerd.transfer.v1.local\"]\n".to_owned();
         if self.release == Release::V2_3 {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
+use super::policy::PolicyVerb;
 use crate::config::defaults;
 use crate::image::digest::{Digest, InvalidDigest};
 
@@ -55,7 +57,7 @@ pub(super) enum Verb {
     /// Mount layers on a directory, read-only, to look at them. Needs root.
     ///
     /// Several layers are joined as overlayfs joins them, the first one on top. A snapshot stands for the layers
-    /// that it stands on; what an active one writes to is not shown. Whatever unmounts the directory ends all.
+    /// that it stands on; what an active one writes to is not shown. A chain is mounted as its merged image. Whatever unmounts the directory ends all.
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(Mount),
     /// Unmount what `mount` mounted. Nothing there is no mistake. Needs root.
@@ -73,6 +75,12 @@ pub(super) enum Verb {
     /// written under another name, synced and renamed, so a daemon may use the directory meanwhile.
     #[command(subcommand)]
     Cache(CacheVerb),
+    /// Lists of an image's layers, for guests that trust nothing else (docs/layers-manifest.md).
+    #[command(subcommand)]
+    Manifest(ManifestVerb),
+    /// Which images a guest runs (docs/guest.md).
+    #[command(subcommand)]
+    Policy(PolicyVerb),
 }
 
 const BUILD_EXAMPLES: &str = "Examples:
@@ -128,6 +136,9 @@ pub(super) struct Convert {
     /// Compress the layers. A daemon that pulls them has to decompress them before it can use them
     #[arg(long)]
     pub(super) zstd: bool,
+    /// Leave os.features as it is, so that clients take the image that do not ask for linux(+erofs)
+    #[arg(long)]
+    pub(super) without_os_features: bool,
     /// Replace the output if it is there
     #[arg(long)]
     pub(super) force: bool,
@@ -190,7 +201,7 @@ const MOUNT_EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct Mount {
-    /// Files of layers, or keys of layers and snapshots, the newest first
+    /// Files of layers, or keys of layers, chains and snapshots, the newest first
     #[arg(required = true, value_name = "FILE|KEY")]
     pub(super) names: Vec<PathBuf>,
     /// Where; nothing may be mounted there

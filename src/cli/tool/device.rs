@@ -42,7 +42,7 @@ pub(super) fn run(asked: &Device, console: Console) -> Result<Exit, Error> {
         _ => None,
     };
     let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: &layers };
-    let progress = Progress::of_bytes(0, console);
+    let progress = Progress::of_bytes(total(&layers)?, console);
     let mut before = 0;
     let made = device::make(form, chain, &StagingArea::new(home.clone()), &mut |done| {
         progress.advance(done.saturating_sub(before));
@@ -75,12 +75,19 @@ fn resolved(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
+/// Size of all layers in bytes: nearly that of a device of them.
+fn total(layers: &[PathBuf]) -> Result<u64, Error> {
+    layers.iter().map(|path| size(path)).sum()
+}
+
+fn size(path: &Path) -> Result<u64, Error> {
+    let found = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(found.len())
+}
+
 /// Writes the layers' merged metadata, unless it is there.
 fn merge(layers: &[PathBuf], home: &Path) -> Result<PathBuf, Error> {
-    let part = |path: &PathBuf| {
-        let found = fs::metadata(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        Ok(Part { path: path.clone(), bytes: found.len() })
-    };
+    let part = |path: &PathBuf| Ok(Part { path: path.clone(), bytes: size(path)? });
     let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
     if let Outcome::Unmergeable { unmergeable } = built.outcome {
         return Err(Error::Unmergeable { reason: unmergeable });

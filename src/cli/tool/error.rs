@@ -3,7 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use nexuserofs_guest::canonical::NotCanonical;
+use nexuserofs_guest::policy::Refusal;
 use nexuserofs_guest::verity::InvalidParameters;
+use nexuserofs_guest::word::InvalidWord;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
@@ -14,6 +17,8 @@ use crate::image::erofs::header;
 use crate::image::verity::leaves;
 use crate::layer::chain;
 use crate::store;
+use crate::trust;
+use crate::trust::key::InvalidKey;
 
 /// Why the tool stopped.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +100,33 @@ pub(super) enum Error {
     /// A file that would have to be replaced.
     #[error("{path} exists: take it away, or say --force to replace it", path = path.display())]
     Exists { path: PathBuf },
+    /// A manifest is of one image.
+    #[error("{path} has {count} images that are meant, and a manifest is of one: name it with --image and --platform", path = path.display())]
+    NotOneImage { path: PathBuf, count: usize },
+    /// Nobody says what the tars are for.
+    #[error("tars do not say what they run on: add --platform, such as --platform linux/amd64")]
+    TarsNeedPlatform,
+    /// A layer that is not built here.
+    #[error("{path} is no tar: only layers that are tars have a manifest that anyone can compute", path = path.display())]
+    NoTar { path: PathBuf },
+    /// A name that is no word.
+    #[error(transparent)]
+    Word(#[from] InvalidWord),
+    /// Layers that make no manifest.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
+    /// A document that is damaged, or is another.
+    #[error("{path} is no {what}", path = path.display())]
+    Document { path: PathBuf, what: &'static str, source: NotCanonical },
+    /// A file without a key.
+    #[error("{path} has no key", path = path.display())]
+    Key { path: PathBuf, source: InvalidKey },
+    /// A policy does not allow a manifest.
+    #[error("refused ({reason})", reason = .0.reason())]
+    Refused(#[source] Refusal),
+    /// The rules have the layers of one image in them.
+    #[error("rego has the layers of one image in it: name one manifest, and no key")]
+    RegoNeedsOne,
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -127,10 +159,19 @@ impl From<&Error> for Exit {
             | Error::NotRoot
             | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
+            | Error::NotOneImage { .. }
+            | Error::TarsNeedPlatform
+            | Error::RegoNeedsOne
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }
             | Error::Layer { .. }
+            | Error::NoTar { .. }
+            | Error::Word(_)
+            | Error::Trust(_)
+            | Error::Document { .. }
+            | Error::Key { .. }
+            | Error::Refused(_)
             | Error::Mismatch { .. }
             | Error::Unmergeable { .. }
             | Error::Sidecar { .. }

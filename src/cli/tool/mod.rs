@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `device`, `inspect`, `mount` (with `umount`), `verify`.
+//!   `convert`, `device`, `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 //! * `names`: the paths of files in images.
@@ -13,10 +13,12 @@ mod convert;
 mod device;
 mod error;
 mod inspect;
+mod manifest;
 mod mount;
 mod names;
 mod oci;
 mod output;
+mod policy;
 mod progress;
 mod report;
 mod source;
@@ -53,6 +55,8 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Mount(asked) => mount::mount(asked, console),
         Verb::Umount(asked) => mount::umount(asked, console),
         Verb::Verify(asked) => verify::run(asked, console),
+        Verb::Manifest(verb) => manifest::run(verb, console),
+        Verb::Policy(verb) => policy::run(verb),
     };
     done.unwrap_or_else(|error| {
         eprintln!("nexuserofs: {}", error::with_causes(&error));

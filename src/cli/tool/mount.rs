@@ -9,13 +9,13 @@ use super::error::Error;
 use super::report::{Console, Line, Report};
 use super::subject;
 use crate::cli::exit::Exit;
-use crate::expose::view;
+use crate::expose::view::{self, Image};
 
 /// A directory, and what is shown there.
 #[derive(Debug, Serialize)]
 struct Shown {
     directory: PathBuf,
-    /// The files of the layers, the newest first; empty once they are gone.
+    /// The files of the images, the newest first; empty once they are gone.
     files: Vec<PathBuf>,
     state: State,
 }
@@ -32,11 +32,15 @@ enum State {
 /// Mounts what `asked` names.
 pub(super) fn mount(asked: &Mount, console: Console) -> Result<Exit, Error> {
     check_root()?;
-    let mut files = Vec::new();
+    let mut images = Vec::new();
     for name in &asked.names {
-        files.extend(subject::find(name, &asked.root)?.into_iter().map(|subject| subject.file));
+        images.extend(subject::find(name, &asked.root)?.into_iter().map(|subject| Image {
+            file: subject.file,
+            devices: subject.layers.into_iter().map(|layer| layer.file).collect(),
+        }));
     }
-    view::mount(&files, &asked.directory)?;
+    view::mount(&images, &asked.directory)?;
+    let files = images.into_iter().map(|image| image.file).collect();
     tell(Shown { directory: asked.directory.clone(), files, state: State::Mounted }, console)
 }
 
@@ -63,7 +67,7 @@ impl Line for Shown {
     fn text(&self) -> String {
         let directory = self.directory.display();
         match (self.state, self.files.len()) {
-            (State::Mounted, 1) => format!("{directory} shows one layer"),
+            (State::Mounted, 1) => format!("{directory} shows one image"),
             (State::Mounted, layers) => format!("{directory} shows {layers} layers"),
             (State::Unmounted, _) => format!("{directory} shows no layers any more"),
             (State::NotMounted, _) => format!("nothing was mounted on {directory}"),

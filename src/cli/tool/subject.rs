@@ -5,42 +5,64 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use crate::layer::chain::shelf::{IMAGE_NAME, RECORD_NAME};
+use crate::layer::chain::{ChainKey, ChainRecord};
 use crate::layer::{LayerKey, Shelf};
 use crate::snapshot::lookup;
+use crate::store::sidecar;
 
-/// A layer's file, or another one.
+/// Where chains are, below the root.
+const CHAINS: &str = "chains";
+
+/// An image's file, or another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     /// What it is called in messages: what was asked for, or the key of a layer of that.
     pub(super) name: String,
     pub(super) file: PathBuf,
+    /// The layers that hold the data of a chain's image, the oldest first, which is their order in its table.
+    pub(super) layers: Vec<Subject>,
 }
 
-/// Where chains are, below the root.
-const CHAINS: &str = "chains";
-/// What their keys begin with.
-const CHAIN: &str = "c1-";
-/// The file of a chain.
-const FSMETA_NAME: &str = "fsmeta.erofs";
+impl Subject {
+    fn new(name: impl ToString, file: PathBuf) -> Self {
+        Self { name: name.to_string(), file, layers: Vec::new() }
+    }
+
+    /// A chain's image and each of its layers; anything else alone.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.layers)
+    }
+}
 
 /// What `name` stands for: a file, the key of a layer or a chain, or that of a snapshot, which stands for its
 /// layers, the newest first.
 pub(super) fn find(name: &Path, root: &Path) -> Result<Vec<Subject>, Error> {
     let text = name.to_string_lossy().into_owned();
     if name.symlink_metadata().is_ok() {
-        return Ok(vec![Subject { name: text, file: name.to_owned() }]);
+        return Ok(vec![Subject::new(text, name.to_owned())]);
     }
     let shelf = Shelf::new(root.join("layers"));
-    let layer = |key: &LayerKey| Subject { name: key.to_string(), file: shelf.image(key) };
+    let layer = |key: &LayerKey| Subject::new(key, shelf.image(key));
     if let Ok(key) = text.parse::<LayerKey>() {
         return present(vec![layer(&key)], name, root);
     }
-    if text.starts_with(CHAIN) {
-        let file = root.join(CHAINS).join(&text).join(FSMETA_NAME);
-        return present(vec![Subject { name: text, file }], name, root);
+    if let Ok(key) = text.parse::<ChainKey>() {
+        return present(chain(&key, root, layer)?, name, root);
     }
     let layers = snapshot(&text, root)?;
     present(layers.iter().map(layer).collect(), name, root)
+}
+
+/// The image of the chain with this key and its layers; nothing if there is no such chain.
+fn chain(key: &ChainKey, root: &Path, layer: impl Fn(&LayerKey) -> Subject) -> Result<Vec<Subject>, Error> {
+    let directory = root.join(CHAINS).join(key.as_str());
+    let record: ChainRecord = match sidecar::read(&directory.join(RECORD_NAME)) {
+        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        record => record?,
+    };
+    let layers = record.layers.iter().map(|part| layer(&part.key)).collect();
+    Ok(vec![Subject { layers, ..Subject::new(key, directory.join(IMAGE_NAME)) }])
 }
 
 /// The layers of the snapshot with this key. The same key in several namespaces or profiles is no matter
@@ -61,7 +83,7 @@ fn snapshot(key: &str, root: &Path) -> Result<Vec<LayerKey>, Error> {
 }
 
 fn present(subjects: Vec<Subject>, name: &Path, root: &Path) -> Result<Vec<Subject>, Error> {
-    match subjects.is_empty() || subjects.iter().any(|subject| !subject.file.exists()) {
+    match subjects.is_empty() || subjects.iter().flat_map(Subject::parts).any(|part| !part.file.exists()) {
         true => Err(Error::NoSubject { name: name.to_owned(), root: root.to_owned() }),
         false => Ok(subjects),
     }

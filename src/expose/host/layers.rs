@@ -161,11 +161,11 @@ impl LayerMounts {
     }
 
     /// Mounts what is wanted under its names, where they are not yet. One that is mounted unchecked, and must be
-    /// checked now, is mounted anew.
+    /// checked now, is mounted anew on top of that.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; if the kernel refuses; if there is no loop device or no dm-verity where one
-    /// is needed; if a layer is in use that is to be mounted anew.
+    /// is needed.
     pub fn ensure<'a>(&self, wanted: impl IntoIterator<Item = Wanted<'a>>) -> Result<(), Error> {
         for wanted in wanted {
             let (point, subject) = (self.point(wanted.name), wanted.what.subject());
@@ -210,9 +210,9 @@ impl LayerMounts {
         if self.is_mounted(wanted, point)? {
             return Ok(());
         }
-        mounting::unmount(point)?;
         let Wanted { what, name } = wanted;
-        // Whatever was known of an earlier mount is not true of this one.
+        // An unchecked mount is hidden by the checked one and goes with it: taken away first, a container that
+        // starts meanwhile would find an empty layer. Whatever was known of it is not true of the new one.
         self.names().checked.remove(*name);
         let image = self.image(&what.subject());
         let mounted = match what {

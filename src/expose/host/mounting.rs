@@ -121,12 +121,13 @@ impl LayerMounter {
     }
 }
 
-/// Mounts the EROFS file `image` read-only on the directory `point`, which exists.
+/// Mounts the EROFS file `image` read-only on the directory `point`, which exists, with the files that hold the
+/// data that it points to.
 ///
 /// # Errors
 /// If the kernel refuses, or there is no loop device where one is needed.
-pub fn mount_layer(image: &Path, point: &Path) -> Result<(), Error> {
-    LayerMounter::default().mount(image, &[], point)
+pub fn mount_image(image: &Path, devices: &[PathBuf], point: &Path) -> Result<(), Error> {
+    LayerMounter::default().mount(image, devices, point)
 }
 
 /// Mounts the writable block `image` on the directory `point`, which is made if it is not there. If

@@ -15,7 +15,8 @@ use crate::store::{Error, sidecar};
 
 /// Base name of a chain's image, by which virtual machine runtimes know it.
 pub const IMAGE_NAME: &str = "fsmeta.erofs";
-const RECORD_NAME: &str = "chain.json";
+/// A chain's record, beside its image.
+pub const RECORD_NAME: &str = "chain.json";
 
 /// Mode of the image: a virtual machine monitor that runs as another user may read it.
 const FILE_MODE: u32 = 0o644;

@@ -150,3 +150,20 @@ fn a_vmdk_descriptor_is_told_by_its_extents() {
     assert_eq!((&inspection["kind"], &inspection["disk_bytes"]), (&json!("vmdk"), &json!(4096)));
     assert_eq!(inspection["extents"], json!([{ "file": "/layers/one.erofs", "bytes": 4096 }]));
 }
+
+#[test]
+fn a_disk_of_layers_is_told_by_its_partitions() {
+    let place = Place::new();
+    let layer = layer(&place);
+    let disk = place.arg("disk");
+    let made = lines(&["device", "--output", &disk, "--layout", "partitions", "--flat", &layer]);
+    let inspection = inspect(&[&text(&made[0], "file")]);
+    assert_eq!(inspection["kind"], "gpt");
+    let partition = &inspection["partitions"][0];
+    let bytes = fs::metadata(&layer).expect("layer").len();
+    assert_eq!((&partition["number"], &partition["bytes"]), (&json!(1), &json!(bytes)), "{inspection}");
+    let mut first = vec![0; 4096];
+    let disk = File::open(text(&made[0], "file")).expect("disk");
+    disk.read_exact_at(&mut first, partition["first_byte"].as_u64().expect("number")).expect("block");
+    assert_eq!(first, fs::read(&layer).expect("layer")[..4096]);
+}

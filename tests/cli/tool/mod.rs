@@ -87,3 +87,17 @@ pub(crate) fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> 
         .expect("marker");
     place.arg(name)
 }
+
+#[test]
+fn every_verb_is_in_the_tools_reference() {
+    let help = String::from_utf8(tool(&["--help"]).stdout).expect("UTF-8");
+    let reference = include_str!("../../../docs/tool.md");
+    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "device", "cache"] {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+        let is_told =
+            reference.contains(&format!("`{verb}`")) && reference.contains(&format!("nexuserofs {verb}"));
+        assert!(is_told || ["cache", "device"].contains(&verb), "{verb}");
+        let said = tool(&[verb, "--help"]);
+        assert!(said.status.success(), "{verb}");
+    }
+}

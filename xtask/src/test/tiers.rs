@@ -73,7 +73,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "device",
-        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS; in a guest, Linux 6.12",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
         run: device,
     },
     Tier { name: "vm", about: "a guest as containerd host: dm-verity, fs-verity, project quotas", run: vm },
@@ -149,8 +149,8 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("containerd"))?;
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
-    count += Count::of_tests(real_components("formats"))?;
     count += Count::of_tests(real_components("merged"))?;
+    count += Count::of_tests(real_components("formats"))?;
     Ok(count)
 }
 

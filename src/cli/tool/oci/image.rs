@@ -43,6 +43,10 @@ pub(in super::super) struct Selection {
 /// A container image.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Image {
+    /// Digest of its manifest.
+    pub(in super::super) manifest: Digest,
+    /// Digest of its configuration.
+    pub(in super::super) config: Digest,
     pub(in super::super) layers: Vec<Layer>,
     pub(in super::super) platform: Platform,
     /// Everything that its configuration says.
@@ -147,10 +151,11 @@ impl Image {
         }
     }
 
-    /// The image with this configuration and these layers; `None` if it is no container image, or another
+    /// The image with this manifest, this configuration and these layers; `None` if it is no container image, or another
     /// machine's.
     pub(in super::super) fn read(
         layout: &Layout,
+        manifest: &Descriptor,
         config: &Descriptor,
         layers: Vec<Descriptor>,
         selection: &Selection,
@@ -175,7 +180,13 @@ impl Image {
             return Err(Error::LayerCount { path: path(), layers: layers.len(), diff_ids: diff_ids.len() });
         }
         let layers = layers.into_iter().zip(diff_ids).map(|(blob, diff_id)| Layer { blob, diff_id });
-        Ok(Some(Self { layers: layers.collect(), platform, configuration: value }))
+        Ok(Some(Self {
+            manifest: manifest.digest,
+            config: config.digest,
+            layers: layers.collect(),
+            platform,
+            configuration: value,
+        }))
     }
 }
 
@@ -200,7 +211,7 @@ fn collect(
             .iter()
             .try_for_each(|descriptor| collect(layout, descriptor, selection, depth - 1, images)),
         Names::Image { config, layers } => {
-            images.extend(Image::read(layout, &config, layers, selection)?);
+            images.extend(Image::read(layout, descriptor, &config, layers, selection)?);
             Ok(())
         }
     }

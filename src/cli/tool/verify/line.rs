@@ -71,7 +71,7 @@ enum What {
 
 impl Verified {
     pub(super) fn new(subject: &Subject, state: State) -> Self {
-        let Subject { name, file } = subject.clone();
+        let Subject { name, file, .. } = subject.clone();
         Self { name, file, state, root_hash: None, origin: None, damage: Vec::new(), note: None }
     }
 

@@ -28,7 +28,11 @@ pub(super) fn run(asked: &Verify, console: Console) -> Result<Exit, Error> {
     for name in &asked.names {
         // Snapshots share layers.
         let found = subject::find(name, &asked.root)?;
-        subjects.extend(found.into_iter().filter(|subject| !subjects.contains(subject)).collect::<Vec<_>>());
+        for part in found.iter().flat_map(Subject::parts) {
+            if !subjects.contains(part) {
+                subjects.push(part.clone());
+            }
+        }
     }
     if asked.root_hash.is_some() && subjects.len() != 1 {
         return Err(Error::OneRootHash { files: subjects.len() });
