@@ -1,6 +1,7 @@
 //! What must hold for every layer that is accepted, whatever the archive: for its tree, and in
 //! `image` for what is written of it.
 
+pub mod guest;
 mod image;
 #[path = "../../tests/erofs/independent.rs"]
 mod independent;

@@ -12,6 +12,7 @@ use super::daemon::Place;
 mod build;
 mod cache;
 mod convert;
+mod manifest;
 
 pub(crate) const USAGE: i32 = 64;
 pub(crate) const DATA: i32 = 65;
