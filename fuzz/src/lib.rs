@@ -1,6 +1,7 @@
 //! What must hold for every layer that is accepted, whatever the archive: for its tree, and in
 //! `image` for what is written of it.
 
+pub mod foreign;
 pub mod guest;
 mod image;
 #[path = "../../tests/erofs/independent.rs"]
@@ -8,6 +9,7 @@ mod independent;
 #[path = "../../tests/erofs/listing.rs"]
 mod listing;
 pub mod reader;
+pub mod superblock;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader};

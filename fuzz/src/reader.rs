@@ -8,10 +8,10 @@ use nexuserofs::image::tar::write::{Options, write};
 use nexuserofs::image::tree::{BLOCK_SIZE, Contents, FileData, InodeId, Node, Tree};
 
 /// Limits that images of a few KiB can reach.
-const LIMITS: Limits = Limits { max_inodes: 64, max_metadata_bytes: 64 << 10 };
+pub(crate) const LIMITS: Limits = Limits { max_inodes: 64, max_metadata_bytes: 64 << 10 };
 
 /// How much of a file is read. A hole can be of any size.
-const PIECE: u64 = 64 << 10;
+pub(crate) const PIECE: u64 = 64 << 10;
 
 /// Reads `image`, and everything in it.
 pub fn check(image: &[u8]) {
@@ -31,7 +31,7 @@ pub fn check(image: &[u8]) {
     }
 }
 
-fn check_shape(tree: &Tree) {
+pub(crate) fn check_shape(tree: &Tree) {
     let mut directories = BTreeSet::new();
     let mut todo = vec![Tree::ROOT];
     while let Some(id) = todo.pop() {

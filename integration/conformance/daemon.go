@@ -36,8 +36,8 @@ type daemon struct {
 	connection *grpc.ClientConn
 }
 
-// startDaemon starts a daemon whose data, socket and log lie in dir, and waits until it answers.
-func startDaemon(ctx context.Context, dir string, flags ...string) (_ *daemon, err error) {
+// startDaemon starts a daemon whose data, socket, settings and log lie in dir, and waits until it answers.
+func startDaemon(ctx context.Context, dir, settings string) (_ *daemon, err error) {
 	path := os.Getenv(program)
 	if path == "" {
 		return nil, fmt.Errorf("set %s to the path of the daemon under test", program)
@@ -49,7 +49,11 @@ func startDaemon(ctx context.Context, dir string, flags ...string) (_ *daemon, e
 	socket := filepath.Join(dir, "socket")
 	// The suite reads no content, so no containerd is needed; the daemon takes the address as it is.
 	arguments := []string{"--root", d.root, "--address", socket, "--containerd-address", filepath.Join(dir, "none")}
-	d.process = exec.Command(path, append(arguments, flags...)...)
+	file := filepath.Join(dir, "settings.toml")
+	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+		return nil, errors.Join(err, d.log.Close())
+	}
+	d.process = exec.Command(path, append(arguments, "--config", file)...)
 	d.process.Stdout, d.process.Stderr = d.log, d.log
 	if err := d.process.Start(); err != nil {
 		return nil, errors.Join(err, d.log.Close())

@@ -6,4 +6,5 @@ package conformance
 const (
 	templates = "nexuserofs"
 	host      = "nexuserofs-host"
+	merged    = "nexuserofs-merged"
 )

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -69,25 +69,54 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
+/// A test program of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tests {
+    /// Those in its library.
+    Library,
+    /// Those in this directory or file of `tests/`.
+    Named(&'static str),
+}
+
 /// Builds one of a package's test programs and returns its file.
 ///
 /// # Errors
 /// cargo fails, or makes no such program.
-pub fn test_program(package: &str, name: &str) -> Result<(PathBuf, Outcome)> {
-    let messages = Run::new(cargo())
-        .args(["test", "--quiet", "--no-run", "--message-format=json", "--package", package, "--test", name])
-        .dir(project())
-        .output()?;
+pub fn test_program(package: &str, tests: Tests) -> Result<(PathBuf, Outcome)> {
+    let build = Run::new(cargo())
+        .args(["test", "--quiet", "--no-run", "--message-format=json", "--package", package])
+        .dir(project());
+    let (build, name) = match tests {
+        Tests::Library => (build.arg("--lib"), package),
+        Tests::Named(name) => (build.args(["--test", name]), name),
+    };
+    let messages = build.output()?;
     // Of dependencies and of the package's other programs there are messages before it.
-    let executable = messages
+    let program = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
-        .find(|file| {
-            file.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}-")))
-        });
-    Ok((executable.with_context(|| format!("cargo made no test program {name}"))?, Outcome::Done))
+        .find(|file| is_named(file, name));
+    Ok((program.with_context(|| format!("cargo made no test program {name}"))?, Outcome::Done))
+}
+
+/// Whether this is `NAME-HASH`.
+fn is_named(program: &Path, name: &str) -> bool {
+    let file = program.file_name().and_then(|file| file.to_str());
+    file.and_then(|file| file.rsplit_once('-')).is_some_and(|(found, _)| found == name)
 }
 
 fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_from_others_of_their_package() {
+        assert!(is_named(Path::new("/target/debug/deps/host-0123abcd"), "host"));
+        assert!(!is_named(Path::new("/target/debug/deps/host_more-0123abcd"), "host"));
+        assert!(!is_named(Path::new("/target/debug/host"), "host"));
+    }
 }

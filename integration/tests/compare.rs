@@ -13,10 +13,12 @@ use nexuserofs_integration::node::containerd::ImageMount;
 use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, OVERLAYFS, Pull, SNAPSHOTTER};
 use nexuserofs_integration::tree::{self, Tree};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::Value;
 
 const TESTS: &[Test] = &[
     Test { name: "demo", run: |bed| compare(bed, &bed.images.demo, 5_000) },
     Test { name: "demo_in_block_mode", run: block_mode },
+    Test { name: "demo_with_trees", run: trees },
     Test { name: "encodings", run: |bed| compare(bed, &bed.images.encodings, 15) },
     Test { name: "pypi", run: |bed| compare_tree(bed, 0) },
     Test { name: "npm", run: |bed| compare_tree(bed, 1) },
@@ -56,6 +58,57 @@ fn block_mode(bed: &Bed) -> Result<()> {
     let expected = read(&node, OVERLAYFS, &reference, Access::Active)?;
     let ours = read(&node, SNAPSHOTTER, &reference, Access::Active)?;
     ensure_equal(&expected, &ours, Access::Active)
+}
+
+/// Every layer with its dm-verity tree, as veritysetup judges it.
+fn trees(bed: &Bed) -> Result<()> {
+    let settings = Some("verity = 'auto'".to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
+    let (mut node, reference) = unpack_with_both(bed, "trees", &bed.images.demo, daemon)?;
+    let layers = node.daemon()?.layers()?;
+    for layer in &layers {
+        check_layer(layer, &node.dir().join("layer"))?;
+        check_tree(layer)?;
+    }
+    ensure!(!layers.is_empty(), "there is no layer to check");
+    println!("{} trees checked", layers.len());
+    let expected = read(&node, OVERLAYFS, &reference, Access::View)?;
+    ensure!(!expected.is_empty(), "nothing to compare");
+    Ok(())
+}
+
+/// Lets veritysetup check a layer against its sidecar, tell it from a damaged one, and make the same tree.
+fn check_tree(layer: &Path) -> Result<()> {
+    let sidecar: Value = serde_json::from_slice(&std::fs::read(layer.with_extension("erofs.dmverity"))?)?;
+    let text = |key: &str| sidecar[key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
+    let number = |key: &str| sidecar[key].as_u64().with_context(|| format!("no {key}"));
+    let (root, hash_offset) = (text("roothash")?, number("hashoffset")?);
+    let verify = |file: &Path| {
+        let offset = format!("--hash-offset={hash_offset}");
+        Run::new("veritysetup").arg("verify").arg(file).arg(file).arg(&root).arg(offset)
+    };
+    verify(layer).run()?;
+    let copy = layer.with_extension("copy");
+    let copy = Path::new("/tmp").join(copy.file_name().context("a layer has a name")?);
+    let mut bytes = std::fs::read(layer)?;
+    let ours = bytes.clone();
+    bytes.truncate(usize::try_from(hash_offset)?);
+    std::fs::write(&copy, &bytes)?;
+    Run::new("veritysetup")
+        .args(["format", "--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096"])
+        .arg(format!("--salt={}", text("salt")?))
+        .arg(format!("--uuid={}", text("uuid")?))
+        .arg(format!("--data-blocks={}", number("data_blocks")?))
+        .arg(format!("--hash-offset={hash_offset}"))
+        .arg(&copy)
+        .arg(&copy)
+        .run()?;
+    ensure!(std::fs::read(&copy)? == ours, "veritysetup makes another tree of {}", layer.display());
+    bytes[5000] ^= 1;
+    bytes.extend_from_slice(&ours[bytes.len()..]);
+    std::fs::write(&copy, &bytes)?;
+    ensure!(verify(&copy).run().is_err(), "veritysetup takes a damaged copy of {}", layer.display());
+    std::fs::remove_file(&copy).context("remove the copy")
 }
 
 /// Starts a node in which overlayfs and we have unpacked an image, and returns the image's reference.

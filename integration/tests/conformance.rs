@@ -22,6 +22,7 @@ const TESTS: &[Test] = &[
     Test { name: "templates_in_blocks", run: |bed| passes(bed, &OURS[1]) },
     Test { name: "host_in_directories", run: |bed| passes(bed, &OURS[2]) },
     Test { name: "host_in_blocks", run: |bed| passes(bed, &OURS[3]) },
+    Test { name: "merged_host", run: |bed| passes(bed, &OURS[4]) },
     Test { name: "times_beside_the_builtin", run: compare_times },
 ];
 
@@ -40,11 +41,12 @@ struct Suite {
 
 static BUILTIN: Suite = Suite::of("TestBuiltin");
 
-static OURS: [Suite; 4] = [
+static OURS: [Suite; 5] = [
     Suite::of("TestTemplatesInDirectories"),
     Suite::of("TestTemplatesInBlocks"),
     Suite::of("TestHostInDirectories"),
     Suite::of("TestHostInBlocks"),
+    Suite::of("TestMergedHost"),
 ];
 
 fn main() -> Result<ExitCode> {
@@ -123,7 +125,7 @@ fn compare_times(bed: &Bed) -> Result<()> {
         println!("{:<28} {:>9} {}", test.name, shown(builtin, &test.name), times.join(" "));
     }
     // With templates the client mounts all layers anew for each snapshot, as it does with the built-in's plans.
-    let [_, _, host, _] = &OURS;
+    let [_, _, host, ..] = &OURS;
     let (ours, theirs) = (time_of(host.results(bed)?, LONG_CHAIN)?, time_of(builtin, LONG_CHAIN)?);
     // Shown and not demanded: a busy machine must not fail a test.
     println!(

@@ -93,7 +93,7 @@ fn ensure_nothing_left(node: &mut Node, namespaces: &[&str]) -> Result<()> {
     let daemon = node.daemon()?;
     eventually(|| {
         let mut left: Vec<PathBuf> = Vec::new();
-        for directory in ["layers", "snapshots", "staging"] {
+        for directory in ["layers", "chains", "snapshots", "staging"] {
             left.extend(daemon.entries(directory)?);
         }
         Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))

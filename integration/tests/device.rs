@@ -1,5 +1,5 @@
 //! Images as block devices, by readers that no one here wrote, without a guest: QEMU's and libkrun's of VMDK, sfdisk
-//! for partitions, XFS for blocks that files share.
+//! for partitions, XFS and Btrfs for blocks that files share.
 
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -30,6 +30,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "qemu-utils", provides: "qemu-img" },
     Package { name: "fdisk", provides: "sfdisk" },
     Package { name: "xfsprogs", provides: "mkfs.xfs" },
+    Package { name: "btrfs-progs", provides: "mkfs.btrfs" },
     Package { name: "mount", provides: "mount" },
     Package { name: "diffutils", provides: "cmp" },
 ];
@@ -44,7 +45,8 @@ const TESTS: &[Test] = &[
     Test { name: "qemu_reads_merged_disks", run: qemu_reads_merged },
     Test { name: "qemu_and_sfdisk_read_disks_with_partitions", run: qemu_and_sfdisk_read_partitions },
     Test { name: "imago_reads_what_qemu_reads", run: imago_reads },
-    Test { name: "a_flat_file_takes_no_space_on_xfs", run: flat_on_xfs },
+    Test { name: "a_flat_file_takes_no_space_on_xfs", run: || flat_on("xfs") },
+    Test { name: "a_flat_file_takes_no_space_on_btrfs", run: || flat_on("btrfs") },
 ];
 
 const MERGED: Form = Form { layout: Layout::Merged, carrier: Carrier::Vmdk };
@@ -203,13 +205,13 @@ fn imago_reads() -> Result<()> {
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    fn xfs() -> Result<Self> {
+    fn new(fstype: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let (image, point) = (directory.path().join("image"), directory.path().join("mounted"));
         File::create(&image)?.set_len(512 << 20)?;
         fs::create_dir(&point)?;
-        Run::new("mkfs.xfs").arg("-q").args(["-m", "reflink=1"]).arg(&image).run()?;
-        Run::new("mount").args(["-t", "xfs", "-o", "loop"]).args([&image, &point]).run()?;
+        Run::new(format!("mkfs.{fstype}")).arg("-q").arg(&image).run()?;
+        Run::new("mount").args(["-t", fstype, "-o", "loop"]).args([&image, &point]).run()?;
         Ok(Self(directory))
     }
 
@@ -234,8 +236,8 @@ impl Drop for Mounted {
     }
 }
 
-fn flat_on_xfs() -> Result<()> {
-    let mounted = Mounted::xfs()?;
+fn flat_on(fstype: &str) -> Result<()> {
+    let mounted = Mounted::new(fstype)?;
     let disk = OnDisk::in_directory(tempfile::tempdir_in(mounted.point())?, &[64 << 20, 4096, 32 << 20]);
     // Without holes, so that there is something to share.
     for layer in &disk.layers {

@@ -1,15 +1,17 @@
 //! A guest as containerd host: what the machine's own kernel may lack, dm-verity, fs-verity and project quotas.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_guest::dm::DeviceMapper;
+use nexuserofs_guest::dm::{self, DeviceMapper, Table};
+use nexuserofs_guest::verity::{BlockSize, Fields, Parameters, RootDigest, Salt};
 use nexuserofs_integration::bed::Profile;
-use nexuserofs_integration::cargo;
+use nexuserofs_integration::cargo::{self, Tests};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::guest::Workshop;
 use nexuserofs_integration::guest::disk::Disk;
@@ -22,20 +24,39 @@ use nexuserofs_integration::stage::Place;
 
 const TESTS: &[Test] = &[
     Test { name: "the_kernel_has_dm_verity", run: |_| device_mapper() },
-    Test { name: "project_quotas_limit_directories", run: |_| own_tests("quotas", &["xfs_limits"]) },
-    Test {
-        name: "the_daemon_mounts_checked_layers",
-        run: |_| own_tests("verity", &["where_the_kernel_cannot"]),
-    },
+    Test { name: "devices_are_as_veritysetup_makes_them", run: as_veritysetup },
+    Test { name: "project_quotas_limit_directories", run: |place| QUOTAS.run(place) },
+    Test { name: "the_daemon_mounts_checked_layers", run: |place| CHECKED_MOUNTS.run(place) },
+    Test { name: "the_kernel_seals_files", run: |place| SEALS.run(place) },
+    Test { name: "layers_are_sealed_and_measured", run: |place| PROTECTION.run(place) },
     Test { name: "the_mount_manager_checks_layers", run: |place| tampered(place, SNAPSHOTTER) },
     Test { name: "the_host_flavour_checks_layers", run: |place| tampered(place, HOST_SNAPSHOTTER) },
+    Test { name: "a_sealed_layer_is_neither_changed_nor_replaced", run: sealed },
 ];
 
 /// containerd's namespace.
 const NAMESPACE: &str = "vm";
 
-/// The program with the tests of `tests/host`.
-const OWN_TESTS: &str = "host";
+/// Tests that run on any machine, and skip there what its kernel lacks.
+struct OwnTests {
+    /// The program in the payload.
+    program: &'static str,
+    /// A word in the names of those that are run.
+    word: &'static str,
+    /// How the names of those begin that skip something here too.
+    may_skip: &'static [&'static str],
+}
+
+/// The programs of our own tests, in the payload.
+const MOUNTS: &str = "host";
+const LIBRARY: &str = "library";
+
+const QUOTAS: OwnTests = OwnTests { program: MOUNTS, word: "quotas::", may_skip: &[] };
+const CHECKED_MOUNTS: OwnTests =
+    OwnTests { program: MOUNTS, word: "verity::", may_skip: &["where_the_kernel_cannot"] };
+const SEALS: OwnTests = OwnTests { program: LIBRARY, word: "sys::fs_verity", may_skip: &[] };
+const PROTECTION: OwnTests =
+    OwnTests { program: LIBRARY, word: "snapshot::tests::protection", may_skip: &["without_fs_verity"] };
 
 /// Nothing runs on a layer that cannot be checked.
 const SETTINGS: &str = r#"
@@ -60,9 +81,12 @@ fn main() -> Result<ExitCode> {
 fn carry(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     let image = workshop.steps.run("image shell", || shell::make(workshop.cache, &workshop.host.root))?;
     workshop.carry(&image)?;
-    let tests = workshop.steps.run("the tests of mounts", || cargo::test_program("nexuserofs", OWN_TESTS))?;
-    fs::copy(&tests, workshop.payload.join(OWN_TESTS))
-        .with_context(|| format!("copy {}", tests.display()))?;
+    for (name, tests) in [(MOUNTS, Tests::Named("host")), (LIBRARY, Tests::Library)] {
+        let what = format!("our own tests, {name}");
+        let program = workshop.steps.run(&what, || cargo::test_program("nexuserofs", tests))?;
+        let copied = fs::copy(&program, workshop.payload.join(name));
+        copied.with_context(|| format!("copy {}", program.display()))?;
+    }
     Ok(Vec::new())
 }
 
@@ -72,16 +96,75 @@ fn device_mapper() -> Result<()> {
     Ok(())
 }
 
-/// Runs those tests of ours whose names have this word. Only those with one of these words may be skipped here.
-fn own_tests(word: &str, may_skip: &[&str]) -> Result<()> {
-    let program = Path::new(PAYLOAD).join(OWN_TESTS);
-    let (output, errors) = Run::new(program).args([word, "--test-threads=1"]).both()?;
-    ensure!(!output.contains("running 0 tests"), "no test has {word} in its name");
-    let skipped = errors.lines().filter_map(|line| line.strip_prefix("SKIPPED "));
-    let unexpected: Vec<&str> =
-        skipped.filter(|test| !may_skip.iter().any(|word| test.starts_with(word))).collect();
-    ensure!(unexpected.is_empty(), "skipped where it should run: {unexpected:?}");
-    Ok(())
+/// What veritysetup makes of a tree of its own, and what we make of the same parameters.
+fn as_veritysetup(place: &Place) -> Result<()> {
+    let file = place.scratch.join("veritysetup");
+    fs::write(&file, shell::pattern())?;
+    let blocks = shell::pattern().len() as u64 / 4096;
+    let salt = "5a".repeat(32);
+    let shown = |run: Run| run.output().map(|text| text.trim().to_owned());
+    let attached = Run::new("losetup").args(["--find", "--show"]).arg(&file);
+    File::options().write(true).open(&file)?.set_len((blocks + 16) * 4096)?;
+    let device = shown(attached)?;
+    let (area, count) = (format!("--hash-offset={}", blocks * 4096), format!("--data-blocks={blocks}"));
+    let format = ["format", &area, &count, "--salt", &salt, &device, &device];
+    let printed = Run::new("veritysetup").args(format).output()?;
+    let root = printed.lines().find_map(|line| line.strip_prefix("Root hash:"));
+    let root = root.context("veritysetup told no root hash")?.trim().to_owned();
+    let parameters = Parameters::new(Fields {
+        root_digest: RootDigest::from_parts("sha256", &root)?,
+        salt: Salt::new(&[0x5a; 32])?,
+        data_block_size: BlockSize::PAGE,
+        hash_block_size: BlockSize::PAGE,
+        data_blocks: blocks.try_into()?,
+        hash_start_block: blocks + 1,
+    })?;
+
+    let mapper = DeviceMapper::open()?;
+    let (ours, theirs) = ("ours".parse()?, "theirs".parse()?);
+    Run::new("veritysetup").args(["open", &area, &device, "theirs", &device, &root]).run()?;
+    let expected = mapper.table(&theirs)?.context("veritysetup made no device")?;
+    Run::new("veritysetup").args(["close", "theirs"]).run()?;
+    let number = fs::metadata(&device)?.rdev().into();
+    ensure!(Table::of(&parameters, number) == expected, "{expected:?} is another table");
+    let made = mapper.create_verity(&ours, &parameters, number)?;
+    ensure!(mapper.find(&ours)? == Some(made), "the device is not found");
+    ensure!(mapper.table(&ours)?.as_ref() == Some(&expected), "the device has another table");
+    ensure!(mapper.create_verity(&ours, &parameters, number).is_err(), "a name was given twice");
+    ensure!(fs::read(made.path())? == shell::pattern(), "the device shows something else");
+    ensure!(File::options().write(true).open(made.path()).is_err(), "the device takes writes");
+    let status = Run::new("veritysetup").args(["status", "ours"]).output()?;
+    ensure!(status.contains("verified"), "veritysetup says: {status}");
+    mapper.remove(&ours)?;
+    mapper.remove(&ours)?;
+    ensure!(mapper.find(&ours)?.is_none(), "the device stays");
+
+    // Nothing is left of a device that cannot be made, because its hashes would lie behind the end.
+    let fields = parameters.fields().clone();
+    let beyond = Parameters::new(Fields { hash_start_block: blocks + 1000, ..fields })?;
+    let error = mapper.create_verity(&ours, &beyond, number).err().context("a device was made of nothing")?;
+    ensure!(matches!(error, dm::Error::Refused { .. }), "it was refused with: {error}");
+    ensure!(mapper.find(&ours)?.is_none(), "half a device stays");
+    Run::new("losetup").args(["--detach", &device]).run()
+}
+
+impl OwnTests {
+    fn run(&self, place: &Place) -> Result<()> {
+        let Self { program, word, may_skip } = self;
+        let program = Path::new(PAYLOAD).join(program);
+        // On a file system that seals files, and takes longer paths than a socket.
+        let temporary = place.scratch.join("tmp");
+        fs::create_dir_all(&temporary)?;
+        let run = Run::new(program).args([word, "--test-threads=1"]).env("TMPDIR", &temporary);
+        let (output, errors) = run.both()?;
+        ensure!(!output.contains("running 0 tests"), "no test has {word} in its name");
+        let skipped = errors.lines().filter_map(|line| line.strip_prefix("SKIPPED "));
+        let (expected, unexpected): (Vec<&str>, Vec<&str>) =
+            skipped.partition(|test| may_skip.iter().any(|word| test.starts_with(word)));
+        ensure!(unexpected.is_empty(), "skipped where it should run: {unexpected:?}");
+        expected.iter().for_each(|test| println!("in the guest, too: skipped {test}"));
+        Ok(())
+    }
 }
 
 /// Pull and run; then a byte of a layer changes.
@@ -120,14 +203,45 @@ fn tampered(place: &Place, snapshotter: &str) -> Result<()> {
     node.assert_nothing_left()
 }
 
+/// With fs-verity a layer's file is not written to, and no plan names another file in its place.
+fn sealed(place: &Place) -> Result<()> {
+    let settings = Some("enable_fsverity = true\n".to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
+    let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
+    let mut node = Node::start(place, "sealed", &options)?;
+    let image = node.push(&image("shell"))?;
+    node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
+    let read = ["/bin/cat", "/srv/whole"];
+    node.containerd.run(NAMESPACE, SNAPSHOTTER, &image, "whole", &read)?;
+
+    let layers = node.daemon()?.layers()?;
+    let layer = layers.first().context("there is no layer")?;
+    Run::new("chattr").arg("-i").arg(layer).run()?;
+    let error = File::options().write(true).open(layer).err().context("a sealed file was opened to write")?;
+    ensure!(error.kind() == ErrorKind::PermissionDenied, "a sealed file was refused with {error}");
+    let copy = layer.with_extension("copy");
+    fs::copy(layer, &copy)?;
+    fs::rename(&copy, layer)?;
+    let error = node
+        .containerd
+        .run_container(NAMESPACE, SNAPSHOTTER)
+        .args(["--rm", image.as_str(), "replaced"])
+        .args(read)
+        .fails()?;
+    ensure!(error.contains("fs-verity"), "a replaced file was refused with: {error}");
+    node.containerd.remove_image(NAMESPACE, &image)?;
+    node.assert_nothing_left()
+}
+
 /// Changes a byte of the marked file in the layer that has it, and returns the layer's key.
-fn tamper(layers: &[std::path::PathBuf]) -> Result<String> {
+fn tamper(layers: &[PathBuf]) -> Result<String> {
     let pattern = shell::pattern();
     let mark = pattern.get(1 << 17..).and_then(|rest| rest.get(..64)).context("the pattern is short")?;
     for layer in layers {
         let Some(position) = fs::read(layer)?.windows(mark.len()).position(|window| window == mark) else {
             continue;
         };
+        Run::new("chattr").arg("-i").arg(layer).run()?;
         File::options().write(true).open(layer)?.write_all_at(b"M", position as u64)?;
         let key = layer.parent().and_then(Path::file_name).and_then(|name| name.to_str());
         return Ok(key.context("a layer's directory has no name")?.to_owned());

@@ -8,12 +8,13 @@ use super::background::Background;
 use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Flavour, LayerSettings, Profile, Settings, WritableLayer};
+use crate::config::{Builder, Flavour, LayerSettings, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
 use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
-use crate::layer::Protection;
 use crate::layer::cache::LayerCache;
+use crate::layer::mkfs::Program;
+use crate::layer::{Protection, Recipe};
 use crate::service;
 use crate::service::cache_hits::CacheHits;
 use crate::snapshot::{SnapshotSettings, Snapshotter};
@@ -37,18 +38,31 @@ pub(super) struct Assembled {
 ///
 /// The root is locked by then, and clients that connect already wait until this is done.
 pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
+    let tar_recipe = tar_recipe(&settings.layers)?;
     let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
     warn_of_hidden_mounts(settings);
     let content = ContentStore::new(&settings.containerd.address)?;
     let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();
     let hits =
         settings.layers.trust_caches.then(|| CacheHits::new(caches.clone(), &settings.containerd.address));
-    let differ = Differ::new(snapshotter.clone(), content, passes()).with_caches(caches);
+    let differ =
+        Differ::new(snapshotter.clone(), content, passes()).with_caches(caches).with_tar_recipe(tar_recipe);
     let probe = probe(snapshotter.clone());
     let background = background(snapshotter.clone(), damage::watch(&snapshotter));
     let routes = Routes::new(service::snapshots::Service::server(snapshotter, hits.transpose()?))
         .add_service(service::diff::Service::server(differ, &settings.containerd.namespace));
     Ok(Assembled { routes, probe, background })
+}
+
+/// How layers are made of tars. A program that is needed for it has to be there from the start.
+fn tar_recipe(layers: &LayerSettings) -> Result<Recipe, Error> {
+    let recipe = match layers.builder {
+        Builder::Native => return Ok(Recipe::Native),
+        Builder::Mkfs => Program::find()?.recipe(&layers.mkfs_options),
+        Builder::TarIndex => Program::find()?.index_recipe(&layers.mkfs_options),
+    };
+    tracing::info!(?recipe, "layers are made of tars by mkfs.erofs");
+    Ok(recipe)
 }
 
 /// Says so if a profile has the daemon mount layers where containerd would not see them.
@@ -96,6 +110,7 @@ fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
 fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
     crate::snapshot::Profile {
         flavour: profile.flavour,
+        layers: profile.layers,
         project_quota: profile.project_quota,
         verity: profile.verity,
         default_size: match profile.writable_layer {

@@ -40,6 +40,9 @@ pub enum Error {
     /// What lies under the root cannot be used.
     #[error(transparent)]
     Snapshots(#[from] crate::snapshot::Error),
+    /// The builder that the settings ask for is not there.
+    #[error(transparent)]
+    Builder(#[from] crate::layer::mkfs::program::Unusable),
     /// containerd's address cannot be used.
     #[error(transparent)]
     Content(#[from] crate::diff::ContentError),

@@ -11,7 +11,6 @@ mod directory;
 mod error;
 mod holder;
 mod lock;
-mod pending;
 mod serve;
 mod service_manager;
 mod signals;
@@ -42,7 +41,6 @@ pub async fn run(settings: Settings) -> Result<Ended, Error> {
         profiles = %profile_names(&settings),
         "starting"
     );
-    pending::report(&settings);
     let assembled = assemble::assemble(&settings)?;
     serve::serve(socket, assembled, signals, serve::DRAIN).await
 }

@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Usage,
     /// 65, EX_DATAERR: something that it was given is damaged.
     Data,
+    /// 69, EX_UNAVAILABLE: what would prove it is not there.
+    Unproven,
     /// 70, EX_SOFTWARE: a fault of ours or of the machine.
     Fault,
     /// 75, EX_TEMPFAIL: another process is in the way.
@@ -29,6 +31,7 @@ impl From<Exit> for ExitCode {
             Exit::Success => 0,
             Exit::Usage => 64,
             Exit::Data => 65,
+            Exit::Unproven => 69,
             Exit::Fault => 70,
             Exit::InUse => 75,
             Exit::Signalled(number) => 128 + number,
@@ -51,7 +54,7 @@ impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
             Error::RootInUse { .. } | Error::AddressInUse { .. } => Self::InUse,
-            Error::NotASocket(_) => Self::Usage,
+            Error::NotASocket(_) | Error::Builder(_) => Self::Usage,
             // What the settings asked for and the root cannot be or hold.
             Error::Snapshots(error) if error.kind() == Kind::InvalidArgument => Self::Usage,
             Error::Content(_) | Error::Containerd(_) => Self::Usage,

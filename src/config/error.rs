@@ -4,12 +4,15 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::builder::{InvalidMkfsOption, UnfitBuilder, UnknownBuilder};
 use super::file::Document;
 use super::fragment::Place;
 use super::log::{UnknownFormat, UnknownLevel};
 use super::overlay::InvalidOverlayOption;
 use super::path::UnusablePath;
-use super::profile::{InvalidProfileName, UnknownFlavour, UnknownProjectQuota, UnknownVerityMode};
+use super::profile::{
+    InvalidProfileName, UnknownFlavour, UnknownLayers, UnknownProjectQuota, UnknownVerityMode,
+};
 use super::settings::InvalidNamespace;
 use super::size::InvalidSize;
 
@@ -95,11 +98,17 @@ pub enum Problem {
     #[error(transparent)]
     Flavour(#[from] UnknownFlavour),
     #[error(transparent)]
+    Layers(#[from] UnknownLayers),
+    #[error(transparent)]
     ProjectQuota(#[from] UnknownProjectQuota),
     #[error(transparent)]
     Verity(#[from] UnknownVerityMode),
-    #[error("an empty option means nothing to mkfs.erofs; remove it")]
-    EmptyMkfsOption,
+    #[error(transparent)]
+    MkfsOption(#[from] InvalidMkfsOption),
+    #[error(transparent)]
+    Builder(#[from] UnknownBuilder),
+    #[error(transparent)]
+    UnfitBuilder(#[from] UnfitBuilder),
 }
 
 /// A refused value, before the place is turned into a line of the file.

@@ -24,6 +24,8 @@ pub struct Fragment {
     pub mkfs_options: Option<Vec<Sourced<String>>>,
     pub overlay_options: Option<Vec<Sourced<String>>>,
     /// Only in the file.
+    pub builder: Option<Sourced<String>>,
+    /// Only in the file.
     pub verity: Option<Sourced<String>>,
     /// Only in the file.
     pub layer_content_caches: Option<Vec<Sourced<String>>>,
@@ -40,6 +42,7 @@ pub struct Fragment {
 #[allow(missing_docs, reason = "as for Fragment")]
 pub struct ProfileFragment {
     pub flavour: Option<Sourced<String>>,
+    pub layers: Option<Sourced<String>>,
     pub project_quota: Option<Sourced<String>>,
     pub verity: Option<Sourced<String>>,
     pub default_size: Option<Sourced<RawSize>>,

@@ -24,12 +24,20 @@ pub mod defaults {
     pub const ENABLE_FSVERITY: bool = false;
     /// `--set-immutable`.
     pub const SET_IMMUTABLE: bool = true;
+    /// `builder`.
+    pub const BUILDER: &str = "native";
+    /// `builder` where there are `mkfs_options`.
+    pub const BUILDER_WITH_OPTIONS: &str = "mkfs";
     /// `trust_layer_content_caches`.
     pub const TRUST_LAYER_CONTENT_CACHES: bool = false;
     /// The profiles that exist without being written, with their `flavour`.
     pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
     /// `flavour` of every other profile.
     pub const FLAVOUR: &str = "template";
+    /// The profile whose `layers` are `"merged"` if it does not say otherwise.
+    pub const MERGED_PROFILE: &str = "nexuserofs-merged";
+    /// `layers` of every other profile.
+    pub const LAYERS: &str = "separate";
     /// `project_quota` of every profile.
     pub const PROJECT_QUOTA: &str = "auto";
     /// `verity` of every profile.
@@ -48,6 +56,7 @@ pub(super) struct Merged {
     pub(super) enable_fsverity: Sourced<bool>,
     pub(super) set_immutable: Sourced<bool>,
     pub(super) mkfs_options: Vec<Sourced<String>>,
+    pub(super) builder: Sourced<String>,
     pub(super) layer_content_caches: Vec<Sourced<String>>,
     pub(super) trust_layer_content_caches: Sourced<bool>,
     pub(super) profiles: Vec<MergedProfile>,
@@ -58,6 +67,7 @@ pub(super) struct Merged {
 pub(super) struct MergedProfile {
     pub(super) name: Sourced<String>,
     pub(super) flavour: Sourced<String>,
+    pub(super) layers: Sourced<String>,
     pub(super) project_quota: Sourced<String>,
     pub(super) verity: Keyed<Sourced<String>>,
     pub(super) default_size: Keyed<Sourced<RawSize>>,
@@ -80,7 +90,11 @@ impl Merged {
         let switch = |flag: Option<Sourced<bool>>, file: Option<Sourced<bool>>, default| {
             flag.or(file).unwrap_or_else(|| Sourced::default(default))
         };
+        let mkfs_options = flags.mkfs_options.or(file.mkfs_options).unwrap_or_default();
+        let default =
+            if mkfs_options.is_empty() { defaults::BUILDER } else { defaults::BUILDER_WITH_OPTIONS };
         Self {
+            builder: text(flags.builder, file.builder, default),
             root: text(flags.root, file.root, defaults::ROOT),
             address: text(flags.address, file.address, defaults::ADDRESS),
             containerd_address: text(
@@ -97,7 +111,7 @@ impl Merged {
             log_format: text(flags.log_format, file.log_format, defaults::LOG_FORMAT),
             enable_fsverity: switch(flags.enable_fsverity, file.enable_fsverity, defaults::ENABLE_FSVERITY),
             set_immutable: switch(flags.set_immutable, file.set_immutable, defaults::SET_IMMUTABLE),
-            mkfs_options: flags.mkfs_options.or(file.mkfs_options).unwrap_or_default(),
+            mkfs_options,
             layer_content_caches: flags
                 .layer_content_caches
                 .or(file.layer_content_caches)
@@ -143,9 +157,11 @@ fn merge_profile(
         Sourced::default(defaults::VERITY.to_owned())
     });
     let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
+    let layers = profile.value.layers.clone().unwrap_or_else(|| Sourced::default(default_layers(name)));
     let project_quota = profile.value.project_quota.clone();
     MergedProfile {
         flavour,
+        layers,
         project_quota: project_quota.unwrap_or_else(|| Sourced::default(defaults::PROJECT_QUOTA.to_owned())),
         name: Sourced { value: name.to_owned(), place: profile.place },
         verity,
@@ -157,6 +173,11 @@ fn merge_profile(
 fn default_flavour(profile: &str) -> String {
     let standard = defaults::PROFILES.iter().find(|(name, _)| *name == profile);
     standard.map_or(defaults::FLAVOUR, |(_, flavour)| *flavour).to_owned()
+}
+
+fn default_layers(profile: &str) -> String {
+    let layers = if profile == defaults::MERGED_PROFILE { "merged" } else { defaults::LAYERS };
+    layers.to_owned()
 }
 
 /// The first of flag, profile and top of the file that gives a value, with the key it stands under.
@@ -232,6 +253,23 @@ mod tests {
         assert_eq!(
             flavours.collect::<Vec<_>>(),
             [("docker", "host"), ("kata", "template"), ("nexuserofs", "host"), ("nexuserofs-host", "host")]
+        );
+    }
+
+    #[test]
+    fn a_profile_has_its_layers_as_it_says_or_as_its_name_says() {
+        let text = "[profiles.a]\nlayers = 'merged'\n[profiles.nexuserofs-merged]\n[profiles.plain]";
+        let merged = Merged::of(Fragment::default(), file(text));
+        let written = merged.profiles.iter().filter(|profile| !profile.name.value.ends_with("host"));
+        let layers = written.map(|profile| (&*profile.name.value, &*profile.layers.value));
+        assert_eq!(
+            layers.collect::<Vec<_>>(),
+            [
+                ("a", "merged"),
+                ("nexuserofs", "separate"),
+                ("nexuserofs-merged", "merged"),
+                ("plain", "separate")
+            ]
         );
     }
 

@@ -10,6 +10,7 @@
 //! which translates it into what the rooms below understand. Checked values such as [`RootPath`] and
 //! [`OverlayOption`] go all the way, so that nobody below has to check them again.
 
+mod builder;
 mod error;
 mod file;
 mod fragment;
@@ -23,6 +24,7 @@ mod size;
 
 use std::path::Path;
 
+pub use builder::{Builder, InvalidMkfsOption, UnfitBuilder, UnknownBuilder};
 pub use error::{ConfigError, Location, Problem};
 pub use fragment::{Fragment, ProfileFragment, RawSize, Sourced};
 pub use log::{LogFormat, LogLevel, LogSettings, UnknownFormat, UnknownLevel};
@@ -30,8 +32,8 @@ pub use merged::defaults;
 pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
 pub use profile::{
-    Flavour, InvalidProfileName, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownProjectQuota,
-    UnknownVerityMode, VerityMode,
+    Flavour, InvalidProfileName, Layers, Profile, ProfileName, ProjectQuota, UnknownFlavour, UnknownLayers,
+    UnknownProjectQuota, UnknownVerityMode, VerityMode,
 };
 pub use settings::{ContainerdSettings, InvalidNamespace, LayerSettings, Settings};
 pub use size::{InvalidSize, WritableLayer};

@@ -11,6 +11,8 @@ use super::size::WritableLayer;
 pub struct Profile {
     /// Who mounts the layers.
     pub flavour: Flavour,
+    /// Whether they are mounted one by one.
+    pub layers: Layers,
     /// Where writes go.
     pub writable_layer: WritableLayer,
     /// What becomes of a size that a client asks for where writes go to a directory.
@@ -45,6 +47,33 @@ impl FromStr for Flavour {
             "template" => Ok(Self::Template),
             "host" => Ok(Self::Host),
             _ => Err(UnknownFlavour(text.to_owned())),
+        }
+    }
+}
+
+/// How many mounts an image of several layers takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layers {
+    /// One for each layer, which overlayfs joins.
+    #[default]
+    Separate,
+    /// One for all of them, where they can be merged.
+    Merged,
+}
+
+/// A text that does not say how layers are mounted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} does not say how layers are mounted; write \"separate\" or \"merged\"")]
+pub struct UnknownLayers(String);
+
+impl FromStr for Layers {
+    type Err = UnknownLayers;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "separate" => Ok(Self::Separate),
+            "merged" => Ok(Self::Merged),
+            _ => Err(UnknownLayers(text.to_owned())),
         }
     }
 }
@@ -118,7 +147,7 @@ const LONGEST: usize = 76;
 
 /// Names whose plans are defined but not built yet. A plan, once given out, never changes, so
 /// these must not start out with the plan of another profile.
-const RESERVED: [&str; 3] = ["nexuserofs-verity", "nexuserofs-merged", "nexuserofs-vm"];
+const RESERVED: [&str; 2] = ["nexuserofs-verity", "nexuserofs-vm"];
 
 /// A text that cannot name a profile.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::builder::{Builder, UnfitBuilder, mkfs_option};
 use super::error::{Invalid, Problem};
 use super::fragment::Sourced;
 use super::log::LogSettings;
@@ -44,7 +45,9 @@ pub struct LayerSettings {
     pub fsverity: bool,
     /// Whether finished layers get the immutable attribute.
     pub immutable: bool,
-    /// Options for mkfs.erofs, for which it is to be the builder (accepted, no effect yet).
+    /// What makes layers of tars.
+    pub builder: Builder,
+    /// Options for mkfs.erofs, none with the native builder.
     pub mkfs_options: Vec<String>,
     /// Directories with layer files that the operator keeps, in the order in which they are looked into.
     pub caches: Vec<PathBuf>,
@@ -72,6 +75,7 @@ pub(super) fn validate(merged: Merged) -> Result<Settings, Invalid> {
     let layers = LayerSettings {
         fsverity: merged.enable_fsverity.value,
         immutable: merged.set_immutable.value,
+        builder: check("builder", &merged.builder, |text| builder(text, &merged))?,
         mkfs_options: check_each("mkfs_options", &merged.mkfs_options, |text| mkfs_option(text))?,
         caches: check_each("layer_content_caches", &merged.layer_content_caches, |text| {
             path::directory(text)
@@ -97,6 +101,7 @@ fn profile(merged: &MergedProfile) -> Result<(ProfileName, Profile), Invalid> {
         check(&key, &merged.name, |text| text.parse())?,
         Profile {
             flavour: check(&format!("{key}.flavour"), &merged.flavour, |text| text.parse())?,
+            layers: check(&format!("{key}.layers"), &merged.layers, |text| text.parse())?,
             project_quota: check(&format!("{key}.project_quota"), &merged.project_quota, |text| {
                 text.parse()
             })?,
@@ -111,8 +116,18 @@ fn namespace(text: &str) -> Result<String, InvalidNamespace> {
     if is_identifier(text) { Ok(text.to_owned()) } else { Err(InvalidNamespace(text.to_owned())) }
 }
 
-fn mkfs_option(text: &str) -> Result<String, Problem> {
-    if text.is_empty() { Err(Problem::EmptyMkfsOption) } else { Ok(text.to_owned()) }
+/// A builder that can do what the other settings ask for.
+fn builder(text: &str, merged: &Merged) -> Result<Builder, Problem> {
+    let builder: Builder = text.parse()?;
+    let requires = |profile: &&MergedProfile| profile.verity.value.value == "require";
+    match builder {
+        Builder::Native if !merged.mkfs_options.is_empty() => Err(UnfitBuilder::Options.into()),
+        Builder::TarIndex => match merged.profiles.iter().find(requires) {
+            Some(profile) => Err(UnfitBuilder::NoTrees(profile.name.value.clone()).into()),
+            None => Ok(builder),
+        },
+        _ => Ok(builder),
+    }
 }
 
 /// Checks one value; a refusal keeps its key and place.

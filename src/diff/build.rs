@@ -6,7 +6,7 @@ use super::error::Error;
 use super::pass::Measured;
 use super::work::Work;
 use crate::layer::build::Built;
-use crate::layer::{FromBlob, LayerRecord, Recipe, Staging, adopt, build};
+use crate::layer::{FromBlob, LayerRecord, Recipe, Staging, adopt, build, mkfs};
 
 impl Work {
     /// Builds the layer and attaches it.
@@ -16,7 +16,7 @@ impl Work {
         let (built, content) = match &self.recipe {
             Recipe::Native => self.build_native(&staging, blob)?,
             Recipe::Erofs => self.adopt(&staging, blob)?,
-            Recipe::Mkfs(_) | Recipe::TarIndex(_) => return Err(Error::Stopping),
+            Recipe::Mkfs(_) | Recipe::TarIndex(_) => self.build_with_mkfs(&staging, blob)?,
         };
         self.ensure_wanted()?;
         let (blob, recipe) = (self.descriptor.digest, self.recipe.clone());
@@ -39,6 +39,17 @@ impl Work {
         Ok((unsealed.seal(&tar.digest).map_err(Error::Build)?, tar))
     }
 
+    /// Has mkfs.erofs write the file while the tar streams by.
+    fn build_with_mkfs(&self, staging: &Staging, blob: Blob) -> Result<(Built, Measured), Error> {
+        let path = staging.layer_path();
+        let (recipe, stop) = (&self.recipe, || self.cancel.is_cancelled());
+        let pass = self.pass(blob, |tar| mkfs::read(tar, &path, recipe, &stop));
+        let (unsealed, tar) = self.checked(pass, Error::Mkfs)?;
+        self.ensure_wanted()?;
+        let built = unsealed.seal(recipe, &tar.digest, self.snapshots.hash_tree()).map_err(Error::Mkfs)?;
+        Ok((built, tar))
+    }
+
     /// Stores the EROFS image that the blob holds. It is looked at only when its digest is known to be right,
     /// so that a damaged blob is not taken for a bad image.
     fn adopt(&self, staging: &Staging, blob: Blob) -> Result<(Built, Measured), Error> {
@@ -47,6 +58,7 @@ impl Work {
         let pass = self.pass(blob, |image| adopt::store(image, &path));
         let (stored, image) = self.checked(pass, refused)?;
         self.ensure_wanted()?;
-        Ok((stored.seal().map_err(refused)?, image))
+        let hash_tree = self.snapshots.hash_tree();
+        Ok((stored.seal(hash_tree, &image.digest).map_err(refused)?, image))
     }
 }

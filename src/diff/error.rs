@@ -7,7 +7,7 @@ use super::media::Unsupported;
 use super::pass::BadContent;
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::digest::Digest;
-use crate::layer::{adopt, build};
+use crate::layer::{admission, build, mkfs};
 use crate::snapshot;
 
 /// Why a layer was not unpacked. The snapshot stays as it was, ready for another try.
@@ -59,13 +59,16 @@ pub enum Error {
     /// The layer file could not be built.
     #[error(transparent)]
     Build(build::Error),
+    /// mkfs.erofs made no layer of the tar.
+    #[error(transparent)]
+    Mkfs(mkfs::Error),
     /// The blob's EROFS image is not taken over, or its file could not be written.
     #[error("the EROFS image in blob {blob} cannot be a layer")]
     Adopt {
         /// The blob.
         blob: Digest,
         /// What is wrong.
-        source: adopt::Error,
+        source: admission::Error,
     },
     /// The blob holds another layer than the image's configuration says.
     #[error("the blob holds layer {found}, but the image's configuration lists {expected} in its place")]
@@ -113,6 +116,7 @@ impl Classify for Error {
             | Self::WrongLayer { .. }
             | Self::WrongSize { .. } => Kind::InvalidArgument,
             Self::Build(error) => error.kind(),
+            Self::Mkfs(error) => error.kind(),
             Self::Adopt { source, .. } => source.kind(),
             Self::Stopping => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,

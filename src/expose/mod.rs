@@ -8,6 +8,7 @@
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
+//! * [`view`]: layers on a directory, for somebody to look at.
 
 pub mod block;
 pub mod device;
@@ -17,3 +18,4 @@ pub mod mount;
 pub mod overlay;
 pub mod plan;
 pub mod quota;
+pub mod view;

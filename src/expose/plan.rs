@@ -15,10 +15,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::host::MountName;
+use super::host::{MountName, Subject};
 use super::idmap::IdMapping;
 use super::mount::Mount;
 use crate::layer::LayerKey;
+use crate::layer::chain::{self, ChainKey};
 use crate::layer::shelf::{IMAGE_NAME, VERITY_NAME};
 
 /// Directory of a snapshot that receives what is written: overlay's upper directory.
@@ -35,6 +36,9 @@ pub const BLOCK_UPPER_NAME: &str = "rw/upper";
 /// Directory in which the daemon mounts the layers with the owners of a user namespace.
 pub const SHIFTED_NAME: &str = "lower";
 
+/// Longest value of a mount option in bytes.
+const LONGEST_OPTION: usize = 255;
+
 /// Option of an EROFS entry: the file with the parameters of the layer's dm-verity tree.
 const VERITY_OPTION: &str = "X-containerd.dmverity";
 
@@ -44,9 +48,10 @@ const VERITY_OPTION: &str = "X-containerd.dmverity";
 pub enum Flavour {
     /// One EROFS entry for each layer, and templates that join them: containerd or a runtime mounts them.
     Template,
-    /// Paths of layers that the daemon mounted. Owners are shifted already, where a mapping says so.
+    /// Paths of what the daemon mounted. Owners are shifted already, where a mapping says so.
     Host {
-        /// The names that the layers are mounted under, one for each and in their order.
+        /// The names that the layers are mounted under, one for each and in their order; of merged layers
+        /// the one name of their chain.
         names: Vec<MountName>,
     },
 }
@@ -58,6 +63,9 @@ pub struct Lower {
     pub flavour: Flavour,
     /// The layers of the parent chain, newest first. Empty without a parent.
     pub layers: Vec<LayerKey>,
+    /// The chain that they are merged in, if they are handed out as one image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<ChainKey>,
     /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub verity: BTreeSet<LayerKey>,
@@ -66,6 +74,17 @@ pub struct Lower {
     /// The user namespace that the layers' owners are shifted into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<IdMapping>,
+}
+
+impl Lower {
+    /// What is mounted where the daemon does that: an image for each name.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<Subject> {
+        match &self.merged {
+            Some(chain) => vec![Subject::Chain(chain.clone())],
+            None => self.layers.iter().cloned().map(Subject::Layer).collect(),
+        }
+    }
 }
 
 /// What receives the changes of an active snapshot.
@@ -89,6 +108,8 @@ pub struct Places<'a> {
     pub snapshot: &'a str,
     /// The directory of all layers.
     pub layers: &'a str,
+    /// The directory of all chains.
+    pub chains: &'a str,
     /// The directory in which the daemon mounts layers.
     pub mounts: &'a str,
 }
@@ -96,18 +117,29 @@ pub struct Places<'a> {
 /// The plan of a view.
 #[must_use]
 pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
-    let stack = match (lower.layers.as_slice(), &lower.mapping) {
-        ([], _) => return vec![bind("bind", places.own(UPPER_NAME), "ro")],
-        // The mount manager fails on a plan that it mounts to the end and that has a template, so a
-        // single layer goes without an overlay.
-        ([_], _) if matches!(lower.flavour, Flavour::Host { .. }) => {
-            return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")];
-        }
-        ([layer], None) => return vec![layer_entry(layer, lower.verity.contains(layer), places)],
-        // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
-        // directory the kernel asks for two: the layer on itself is the layer.
-        ([layer], Some(_)) => template_stack(0, &[layer.clone(), layer.clone()], &lower.verity, places),
-        _ => stack(lower, 0, places),
+    if lower.layers.is_empty() {
+        return vec![bind("bind", places.own(UPPER_NAME), "ro")];
+    }
+    let stack = match &lower.flavour {
+        Flavour::Host { names } => match names.len() {
+            1 => return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")],
+            _ => stack(lower, 0, places),
+        },
+        Flavour::Template => match (images(lower, places), &lower.mapping, &lower.merged) {
+            // The mount manager fails on a plan that it mounts to the end and that has a template, so a
+            // single layer goes without an overlay.
+            (images, None, None) if images.len() == 1 => return images,
+            // What mounts a single entry for itself would do so without its devices, and is told by the
+            // second that it cannot.
+            (mut images, None, Some(_)) => {
+                images.push(bind("format/bind", "{{ mount 0 }}".to_owned(), "ro"));
+                return images;
+            }
+            // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
+            // directory the kernel asks for two: an image on itself is the image.
+            (images, Some(_), _) if images.len() == 1 => template_stack(0, [images.clone(), images].concat()),
+            (images, ..) => template_stack(0, images),
+        },
     };
     let kept = lower.overlay_options.iter().filter(|option| !needs_upper(option));
     let Stack { mut entries, lowerdir } = stack;
@@ -150,6 +182,22 @@ impl Places<'_> {
     fn own(&self, name: &str) -> String {
         format!("{}/{name}", self.snapshot)
     }
+
+    fn layer(&self, key: &LayerKey) -> String {
+        format!("{}/{key}/{IMAGE_NAME}", self.layers)
+    }
+
+    fn chain(&self, key: &ChainKey) -> String {
+        format!("{}/{key}/{}", self.chains, chain::shelf::IMAGE_NAME)
+    }
+
+    /// Whether a mount of these layers as this chain can be asked for: the kernel takes no longer value of
+    /// one mount option (`fs/fsopen.c`), whoever mounts.
+    #[must_use]
+    pub fn fit_options(&self, chain: &ChainKey, layers: &[LayerKey]) -> bool {
+        let longest = layers.iter().map(|layer| self.layer(layer).len()).max().unwrap_or(0);
+        longest.max(self.chain(chain).len()) <= LONGEST_OPTION
+    }
 }
 
 /// Layers for an overlay to join.
@@ -163,7 +211,7 @@ struct Stack {
 /// All layers; their entries start at index `first` of the plan.
 fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     match &lower.flavour {
-        Flavour::Template => template_stack(first, &lower.layers, &lower.verity, places),
+        Flavour::Template => template_stack(first, images(lower, places)),
         Flavour::Host { names } => {
             let path = |(index, name): (usize, &MountName)| match lower.mapping {
                 None => format!("{}/{name}", places.mounts),
@@ -175,20 +223,21 @@ fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     }
 }
 
-fn template_stack(
-    first: usize,
-    layers: &[LayerKey],
-    verity: &BTreeSet<LayerKey>,
-    places: Places<'_>,
-) -> Stack {
-    let last = first + layers.len().saturating_sub(1);
-    Stack {
-        entries: layers.iter().map(|key| layer_entry(key, verity.contains(key), places)).collect(),
-        lowerdir: match layers.len() {
-            1 => format!("{{{{ mount {first} }}}}"),
-            _ => format!("{{{{ overlay {first} {last} }}}}"),
-        },
+/// What there is to mount, newest first.
+fn images(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
+    match &lower.merged {
+        None => lower.layers.iter().map(|key| layer_entry(key, lower.verity.contains(key), places)).collect(),
+        Some(chain) => vec![chain_entry(chain, &lower.layers, places)],
     }
+}
+
+fn template_stack(first: usize, entries: Vec<Mount>) -> Stack {
+    let last = first + entries.len().saturating_sub(1);
+    let lowerdir = match entries.len() {
+        1 => format!("{{{{ mount {first} }}}}"),
+        _ => format!("{{{{ overlay {first} {last} }}}}"),
+    };
+    Stack { entries, lowerdir }
 }
 
 /// What receives an overlay's changes.
@@ -244,10 +293,16 @@ fn overlay<'a>(
 
 /// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).
 fn layer_entry(key: &LayerKey, has_verity: bool, places: Places<'_>) -> Mount {
-    let directory = format!("{}/{key}", places.layers);
-    let verity = has_verity.then(|| format!("{VERITY_OPTION}={directory}/{VERITY_NAME}"));
+    let verity = has_verity.then(|| format!("{VERITY_OPTION}={}/{key}/{VERITY_NAME}", places.layers));
     let options = strings(["ro", "loop"]).into_iter().chain(verity).collect();
-    mount("erofs", &format!("{directory}/{IMAGE_NAME}"), options)
+    mount("erofs", &places.layer(key), options)
+}
+
+/// Merged layers: one image with the layers' files as devices, the oldest first as in its device table.
+fn chain_entry(key: &ChainKey, layers: &[LayerKey], places: Places<'_>) -> Mount {
+    let mut options = strings(["ro", "loop"]);
+    options.extend(layers.iter().rev().map(|layer| format!("device={}", places.layer(layer))));
+    mount("erofs", &places.chain(key), options)
 }
 
 fn bind(fstype: &str, source: String, access: &str) -> Mount {

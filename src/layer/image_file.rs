@@ -32,8 +32,8 @@ pub(super) struct ImageFile {
 /// The UUIDs in a layer's file, which make it the same wherever the layer is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Uuids {
-    image: [u8; 16],
-    verity: [u8; 16],
+    pub(super) image: [u8; 16],
+    pub(super) verity: [u8; 16],
 }
 
 /// A layer's file that is on the disk.
@@ -121,7 +121,11 @@ impl ImageFile {
         let summary = finished.map_err(|source| Error::Erofs { path: path.clone(), source })?;
         let verity = match hashing {
             None => None,
-            Some(hashing) => Some(append_tree(&path, &file, hashing, summary.blocks, uuids.verity)?),
+            Some(hashing) => {
+                let tree = tree_over(&path, hashing, summary.blocks)?;
+                write_tree(&path, &file, &tree, uuids.verity)?;
+                Some(Verity::new(&tree, uuids.verity))
+            }
         };
         // Size and extents are part of what fdatasync makes durable.
         file.sync_data().map_err(|source| Error::Io { operation: "synchronise", path, source })?;
@@ -130,22 +134,28 @@ impl ImageFile {
     }
 }
 
-/// Writes the tree behind an image of so many blocks.
-fn append_tree(
-    path: &Path,
-    file: &Arc<File>,
-    hashing: Hashing,
-    blocks: u32,
-    uuid: [u8; 16],
-) -> Result<Verity, Error> {
-    let io = |operation| move |source| Error::Io { operation, path: path.to_owned(), source };
-    let leaves = hashing.finish().map_err(io("hash"))?;
-    let tree = leaves
-        .into_tree(u64::from(blocks))
-        .map_err(|source| Error::Tree { path: path.to_owned(), source })?;
-    let mut output = Output { file: Arc::clone(file), feed: None };
-    tree.write(uuid, &mut output).map_err(io("write the dm-verity tree of"))?;
-    Ok(Verity::new(&tree, uuid))
+/// The tree over an image of so many blocks, which were hashed.
+pub(super) fn tree_over(path: &Path, hashing: Hashing, blocks: u32) -> Result<verity::Tree, Error> {
+    let failed = |source| Error::Io { operation: "hash", path: path.to_owned(), source };
+    let leaves = hashing.finish().map_err(failed)?;
+    leaves.into_tree(blocks.into()).map_err(|source| Error::Tree { path: path.to_owned(), source })
+}
+
+/// Writes the tree of a finished image behind it, in a file that is not read by anybody yet.
+fn write_tree(path: &Path, file: &Arc<File>, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
+    tree.write(uuid, &mut Output { file: Arc::clone(file), feed: None }).map_err(|source| Error::Io {
+        operation: "write the dm-verity tree of",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes the tree of a finished image behind it, and waits until it is on the disk.
+pub(super) fn append_tree(path: &Path, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
+    let failed = |operation| move |source| Error::Io { operation, path: path.to_owned(), source };
+    let file = Arc::new(OpenOptions::new().write(true).open(path).map_err(failed("open"))?);
+    write_tree(path, &file, tree, uuid)?;
+    file.sync_data().map_err(failed("synchronise"))
 }
 
 impl Uuids {

@@ -47,6 +47,14 @@ impl Classify for Error {
     }
 }
 
+impl LayerFile {
+    /// Reads from `file`, from its start on.
+    #[must_use]
+    pub const fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
 impl ReadAt for LayerFile {
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
@@ -63,10 +71,15 @@ pub fn open(path: &Path) -> Result<LayerImage, Error> {
     image.map_err(|source| Error::Image { path: path.to_owned(), source })
 }
 
-/// Opens an EROFS image that someone else made and reads its metadata.
+/// Opens an image that the kernel is to mount, whoever made it, and reads its metadata. Its extents are for
+/// [`Contents`](crate::image::tree::Contents) only, and the data of compressed files is not given.
 ///
 /// # Errors
 /// If there is no such file, or it is not a sound EROFS image.
 pub fn open_foreign(path: &Path) -> Result<LayerImage, Error> {
-    open(path)
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let file_bytes = file.metadata().map_err(failed)?.len();
+    let image = Image::open_foreign(LayerFile(file), file_bytes, &Limits::default());
+    image.map_err(|source| Error::Image { path: path.to_owned(), source })
 }

@@ -23,6 +23,14 @@ pub enum HashTree {
     With,
 }
 
+impl HashTree {
+    /// One, if it is wanted.
+    #[must_use]
+    pub const fn wanted(wanted: bool) -> Self {
+        if wanted { Self::With } else { Self::Without }
+    }
+}
+
 /// The tree in a layer's file. Image and tree are in the form of [`crate::image::verity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Sidecar", try_from = "Sidecar")]

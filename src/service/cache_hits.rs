@@ -18,8 +18,10 @@ pub use super::release::UnusableAddress;
 use super::release::{Release, Releases};
 use super::status::Failure;
 use crate::image::digest::Digest;
-use crate::layer::cache::{Entry, LayerCache, transfer};
-use crate::layer::open;
+use crate::layer::cache::entry::Checked;
+use crate::layer::cache::transfer::{self, Purpose};
+use crate::layer::cache::{Entry, LayerCache};
+use crate::layer::{HashTree, LayerRecord, open};
 use crate::snapshot::model::{DIFF_ID_LABEL, EXTRACTION_LABEL, PARENT_CHAIN_LABEL};
 use crate::snapshot::{self, Labels, Snapshotter, Vouched};
 
@@ -35,6 +37,15 @@ pub struct CacheHits {
 pub(super) struct Hit {
     entry: Entry,
     protocol: Protocol,
+}
+
+/// Why a whole file is not taken.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the record beside it is of another file: add it again")]
+    OtherRecord,
+    #[error("it has no dm-verity tree, which a profile wants: add it again with --verity")]
+    NoTree,
 }
 
 /// How a client is told that a layer is here.
@@ -121,15 +132,29 @@ impl Hit {
         let record = self.entry.record().inspect_err(|error| refuse(error)).ok()??;
         // A whole superblock does not make a whole image, and nothing else looks before a container does.
         open::open(self.entry.path()).inspect_err(|error| refuse(error)).ok()?;
+        check_fit(checked, &record, domain.hash_tree()).inspect_err(|error| refuse(error)).ok()?;
         let staging = domain.staging().inspect_err(|error| refuse(error)).ok()?;
-        transfer::transfer(self.entry.path(), &staging.layer_path())
+        let purpose = if domain.protection().fsverity { Purpose::Change } else { Purpose::Read };
+        transfer::transfer(self.entry.path(), &staging.layer_path(), purpose)
             .inspect_err(|error| refuse(error))
             .ok()?;
-        (record.image_bytes == checked.image_bytes).then_some(Vouched { staging, record })
+        Some(Vouched { staging, record })
     }
 
     fn refuse(&self, reason: &(dyn std::error::Error + 'static)) {
         tracing::warn!(file = %self.entry.path().display(), reason, "a file of a layer cache is not taken");
+    }
+}
+
+/// Whether a file is as its record says, and as new layers are to be.
+fn check_fit(file: Checked, record: &LayerRecord, wanted: HashTree) -> Result<(), Unfit> {
+    let recorded = HashTree::wanted(record.verity.is_some());
+    if (file.image_bytes, file.hash_tree) != (record.image_bytes, recorded) {
+        Err(Unfit::OtherRecord)
+    } else if (wanted, recorded) == (HashTree::With, HashTree::Without) {
+        Err(Unfit::NoTree)
+    } else {
+        Ok(())
     }
 }
 

@@ -133,14 +133,26 @@ impl Snapshotter {
         profile: &Profile,
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
-        let flavour = match profile.flavour {
-            config::Flavour::Template => Flavour::Template,
-            config::Flavour::Host => {
-                Flavour::Host { names: self.inner.ledger.mounts.names_of(&chain.layers)? }
-            }
-        };
         let verity = verity(profile.verity, chain)?;
-        let (state, size) = state(purpose, profile, chain, flavour, verity);
+        let merged = match purpose {
+            // Nobody runs on what a layer is unpacked over.
+            Purpose::Extraction => None,
+            // What checks the layers while they are read knows their own files only.
+            _ if !verity.is_empty() => None,
+            _ => self.merged(profile, chain)?,
+        };
+        let mut lower = Lower {
+            flavour: Flavour::Template,
+            layers: chain.layers.clone(),
+            merged,
+            verity,
+            overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
+            mapping: None,
+        };
+        if profile.flavour == config::Flavour::Host {
+            lower.flavour = Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
+        }
+        let (state, size) = state(purpose, lower);
         let content = match &state {
             State::Active(active) if active.writable == Writable::Block => {
                 Some(Content::block(size, &active.lower, &chain.root))
@@ -215,20 +227,8 @@ fn verity(mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> 
 }
 
 /// The state of a new snapshot, and the size of its block, if it has one.
-fn state(
-    purpose: Purpose,
-    profile: &Profile,
-    chain: &Chain,
-    flavour: Flavour,
-    verity: BTreeSet<LayerKey>,
-) -> (State, u64) {
-    let lower = |mapping| Lower {
-        flavour,
-        layers: chain.layers.clone(),
-        verity,
-        overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
-        mapping,
-    };
+fn state(purpose: Purpose, lower: Lower) -> (State, u64) {
+    let lower = |mapping| Lower { mapping, ..lower };
     let active = |lower, writable, quota| State::Active(Active { lower, writable, layer: None, quota });
     match purpose {
         Purpose::View(mapping) => (State::View(lower(mapping)), 0),

@@ -21,7 +21,8 @@ use crate::store::sidecar::{self, Durability};
 use crate::store::staging::{Scratch, StagingArea};
 use crate::store::tree::{self, DiskUsage};
 
-const RECORD_NAME: &str = "snapshot.json";
+/// A snapshot's record, in its directory.
+pub(super) const RECORD_NAME: &str = "snapshot.json";
 
 /// What an active snapshot has beyond its record; nothing of it is needed once it is committed. The
 /// mount point comes before what is mounted on it.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::{block, host};
+use crate::expose::{block, device, host};
 use crate::image::digest::Digest;
-use crate::layer::{LayerKey, written};
+use crate::layer::{LayerKey, chain, written};
 use crate::store;
 
 /// Why a snapshot operation is refused or fails.
@@ -239,6 +239,14 @@ pub enum Error {
     /// What was written cannot be made a layer.
     #[error(transparent)]
     Convert(#[from] written::Error),
+    /// Layers cannot be merged because one of them cannot be read.
+    #[error(
+        "the layers cannot be merged: remove the image and pull it again, or use a profile with separate layers"
+    )]
+    Merge(#[from] chain::Error),
+    /// The description of a chain as one disk cannot be written.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A mount of the daemon's own.
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -277,6 +285,8 @@ impl Classify for Error {
             Self::Store(error) => error.kind(),
             Self::Block(error) => error.kind(),
             Self::Convert(error) => error.kind(),
+            Self::Merge(error) => error.kind(),
+            Self::Device(error) => error.kind(),
             Self::Host(error) => error.kind(),
         }
     }

@@ -4,6 +4,8 @@
 //! never lacks them for long, and no mount lacks a record. They go with the record too: the layers'
 //! with the layer, a block's with the snapshot's directory, both by way of the trash.
 
+use std::collections::BTreeMap;
+
 use nexuserofs_guest::verity::Parameters;
 
 use super::Error;
@@ -11,18 +13,14 @@ use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
 use crate::expose::host::shifted::mount_shifted;
-use crate::expose::host::{Adoption, Integrity, Known, MountName, Wanted, mounting};
+use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, What, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
 use crate::layer::{LayerKey, LayerRecord};
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
-    let wanted = lower.layers.iter().zip(names).map(|(layer, name)| {
-        let integrity = integrity(ledger, record, lower, layer)?;
-        Ok(Wanted { layer, name, integrity })
-    });
-    ledger.mounts.ensure(wanted.collect::<Result<Vec<_>, Error>>()?)?;
+    ledger.mounts.ensure(wanted(ledger, record, lower, names)?)?;
     let directory = ledger.directories.of(record.id);
     if let Some(mapping) = lower.mapping.as_ref().filter(|_| !names.is_empty()) {
         let layers = names.iter().map(|name| ledger.mounts.point(name));
@@ -32,6 +30,23 @@ pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
         mounting::mount_block(&directory.join(BLOCK_NAME), &directory.join(BLOCK_MOUNT_NAME))?;
     }
     Ok(())
+}
+
+/// What the plan of this snapshot needs mounted.
+fn wanted<'a>(
+    ledger: &Ledger,
+    record: &Record,
+    lower: &'a Lower,
+    names: &'a [MountName],
+) -> Result<Vec<Wanted<'a>>, Error> {
+    if let Some(chain) = &lower.merged {
+        let what = What::Chain(chain, &lower.layers);
+        return Ok(names.iter().map(|name| Wanted { what: what.clone(), name }).collect());
+    }
+    let layer = |(layer, name)| {
+        Ok(Wanted { what: What::Layer(layer, integrity(ledger, record, lower, layer)?), name })
+    };
+    lower.layers.iter().zip(names).map(layer).collect()
 }
 
 /// How a layer of this snapshot is to be mounted. The plan says whether it is to be checked, and the profile as it
@@ -55,9 +70,11 @@ fn parameters(record: &LayerRecord) -> Option<Parameters> {
     record.verity.as_ref()?.parameters().ok()
 }
 
-/// Whether the names in this snapshot's plan are those of its layers still.
+/// Whether the chain in this snapshot's plan is still there, and the names are still those of its layers.
 pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
-    host_lower(record).is_none_or(|(lower, names)| ledger.mounts.are_current(&lower.layers, names))
+    let chain = record.lower().and_then(|lower| lower.merged.as_ref());
+    chain.is_none_or(|chain| ledger.chains.get(chain).is_some())
+        && host_lower(record).is_none_or(|(lower, names)| ledger.mounts.are_current(&lower.subjects(), names))
 }
 
 /// Takes over the mounts of an earlier daemon, and mounts what is missing, as after a reboot. What
@@ -65,8 +82,11 @@ pub(super) fn is_current(ledger: &Ledger, record: &Record) -> bool {
 pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
     let records: Vec<_> = ledger.read(|index| index.snapshots().cloned().collect());
     let planned = ledger.read(planned);
-    let known = |layer: &LayerKey| {
-        ledger.read(|index| index.layer(layer).map(|record| Known { verity: parameters(record) }))
+    let known = |subject: &Subject| match subject {
+        Subject::Layer(layer) => {
+            ledger.read(|index| index.layer(layer).map(|record| Known { verity: parameters(record) }))
+        }
+        Subject::Chain(chain) => ledger.chains.get(chain).map(|_| Known { verity: None }),
     };
     let adoption = ledger.mounts.adopt(planned, known)?;
     for record in records {
@@ -81,9 +101,9 @@ pub(super) fn adopt(ledger: &Ledger) -> Result<Adoption, Error> {
 }
 
 /// The names that plans have given out, each once.
-fn planned(index: &Index) -> std::collections::BTreeMap<LayerKey, MountName> {
+fn planned(index: &Index) -> BTreeMap<Subject, MountName> {
     let lowers = index.snapshots().filter_map(|record| host_lower(record));
-    lowers.flat_map(|(lower, names)| lower.layers.iter().cloned().zip(names.iter().cloned())).collect()
+    lowers.flat_map(|(lower, names)| lower.subjects().into_iter().zip(names.iter().cloned())).collect()
 }
 
 fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {

@@ -12,7 +12,9 @@ use crate::expose::mount::Mount;
 use crate::expose::plan::{BLOCK_NAME, BLOCK_UPPER_NAME, UPPER_NAME};
 use crate::image::digest::Digest;
 use crate::layer::shelf::Found;
-use crate::layer::{BlobLayer, FromBlob, HashTree, LayerKey, LayerRecord, Recipe, Source, Staging};
+use crate::layer::{
+    BlobLayer, FromBlob, HashTree, LayerKey, LayerRecord, Protection, Recipe, Source, Staging,
+};
 
 /// The active snapshot that mounts belong to. While a claim lives, nobody else gets one for the
 /// same snapshot.
@@ -97,10 +99,23 @@ impl Snapshotter {
         self.inner.ledger.read(|index| index.by_id(claim.snapshot)?.announced_diff_id())
     }
 
-    /// Whether a layer that is made gets a dm-verity tree.
+    /// Whether a layer of a blob that is made gets a dm-verity tree: if a profile wants trees, and as long as
+    /// a plan tells of one, since a damaged layer has to come back as plans know it.
     #[must_use]
     pub fn hash_tree(&self) -> HashTree {
-        self.inner.settings.hash_tree()
+        let tells = |record: &Arc<Record>| record.lower().is_some_and(|lower| !lower.verity.is_empty());
+        match self.inner.settings.hash_tree() {
+            HashTree::Without if self.inner.ledger.read(|index| index.snapshots().any(tells)) => {
+                HashTree::With
+            }
+            wanted => wanted,
+        }
+    }
+
+    /// What keeps the files of layers from being changed.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        self.inner.settings.protection
     }
 
     /// A directory to build a layer in.
@@ -194,7 +209,7 @@ impl Snapshotter {
         let texts = &self.inner.texts;
         let ours = |path: &str| {
             let path = Path::new(path);
-            path.starts_with(&texts.layers) || path.starts_with(&texts.mounts)
+            [&texts.layers, &texts.chains, &texts.mounts].iter().any(|place| path.starts_with(place))
         };
         let mut lower = mount.options.iter().filter_map(|option| option.strip_prefix("lowerdir="));
         ours(&mount.source) || lower.any(ours)

@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use super::Error;
 use super::directory::Directories;
 use super::index::{Change, Index};
-use crate::expose::host::LayerMounts;
+use crate::expose::host::{LayerMounts, Subject};
 use crate::layer::Shelf;
+use crate::layer::chain::ChainShelf;
 use crate::store::database::{Batch, Store, Table};
 use crate::store::trash::Trash;
 
@@ -22,6 +23,7 @@ pub(super) struct Ledger {
     store: Mutex<Store>,
     pub(super) directories: Directories,
     pub(super) shelf: Shelf,
+    pub(super) chains: ChainShelf,
     pub(super) mounts: LayerMounts,
     pub(super) trash: Trash,
     /// Profiles whose layers are mounted checked or not at all.
@@ -34,6 +36,7 @@ impl Ledger {
         store: Store,
         directories: Directories,
         shelf: Shelf,
+        chains: ChainShelf,
         mounts: LayerMounts,
         trash: Trash,
     ) -> Self {
@@ -43,6 +46,7 @@ impl Ledger {
             store: Mutex::new(store),
             directories,
             shelf,
+            chains,
             mounts,
             trash,
             strict,
@@ -106,6 +110,12 @@ impl Ledger {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has what is mounted of this taken away. To unmount takes the kernel milliseconds, which nobody in
+    /// the queue should wait.
+    pub(super) fn detach(&self, subject: &Subject) {
+        self.mounts.release(subject).into_iter().for_each(|point| self.trash.delete(point));
+    }
+
     /// Brings the directories in line with a change that is durable. What is not moved away is swept
     /// by the next start; a copy of a record that is out of date matters only to a rebuild, and until
     /// the record changes again.
@@ -116,9 +126,12 @@ impl Ledger {
             Change::RemoveSnapshot(id) => self.trash.discard(&self.directories.of(*id)),
             Change::UpdateLayer(record) => self.shelf.write_record(record),
             Change::RemoveLayer(key) => {
-                // To unmount takes the kernel milliseconds, which nobody in the queue should wait.
-                self.mounts.release(key).into_iter().for_each(|point| self.trash.delete(point));
-                self.trash.discard(&self.shelf.directory(key))
+                let chains = self.chains.forget_with(key).into_iter().try_for_each(|chain| {
+                    self.detach(&Subject::Chain(chain.clone()));
+                    self.trash.discard(&self.chains.directory(&chain))
+                });
+                self.detach(&Subject::Layer(key.clone()));
+                chains.and(self.trash.discard(&self.shelf.directory(key)))
             }
         };
         if let Err(error) = followed {

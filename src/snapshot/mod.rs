@@ -9,10 +9,12 @@
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
 //! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
+//! * `merging`: the layers of an image become one, for profiles that want that.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
 //! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
 //! * `vouched`: layers that are there before anybody unpacks them.
+//! * [`lookup`]: the layers of snapshots, for tools beside the daemon.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
 mod commit;
@@ -25,6 +27,8 @@ mod index;
 mod keyed;
 mod layers;
 mod ledger;
+pub mod lookup;
+mod merging;
 pub mod model;
 mod publish;
 mod record;

@@ -6,6 +6,7 @@ use super::Error;
 use super::index::{Change, Index};
 use super::ledger::Ledger;
 use super::record::Record;
+use crate::expose::host::Subject;
 use crate::layer::{LayerKey, LayerRecord, Staging};
 
 impl Ledger {
@@ -21,7 +22,7 @@ impl Ledger {
         let sealed = staging.seal(record, self.shelf.protection())?;
         let record = sealed.record().clone();
         // Mounted is the damaged file that this one replaces. Containers that run on it keep it.
-        if let Err(error) = self.mounts.unmount(&key) {
+        if let Err(error) = self.mounts.unmount(&Subject::Layer(key.clone())) {
             tracing::warn!(%error, layer = %key, "a damaged layer stays mounted");
         }
         self.exclusively(|_| {

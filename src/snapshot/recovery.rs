@@ -18,13 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directory::{Content, Directories, WRITABLE_NAMES};
-use super::host;
 use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
 use super::settings::SnapshotSettings;
 use super::{Error, Kind};
+use super::{host, merging};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
+use crate::layer::chain::{ChainKey, ChainShelf};
 use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
@@ -91,6 +92,13 @@ pub enum Missing {
         /// What is wrong.
         reason: String,
     },
+    /// The merged image that a snapshot's plan names, and it could not be made again.
+    Chain {
+        /// The chain.
+        key: ChainKey,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// A consistent start.
@@ -112,12 +120,15 @@ pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) ->
     }
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
-    let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path())?;
+    let chains = ChainShelf::open(make_directory(&root.join("chains"))?)?;
+    let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
-    let ledger = Ledger::new(index, store, directories, shelf, mounts, trash).with_strict(settings.strict());
+    let ledger =
+        Ledger::new(index, store, directories, shelf, chains, mounts, trash).with_strict(settings.strict());
     report_missing(&ledger, &staging, &mut report);
     restore_verity(&ledger);
     drop_unusable_layers(&ledger, &mut report)?;
+    merging::restore(&ledger, &staging, &mut report);
     sweep(&ledger, &staging, &mut report)?;
     report.mounts = host::adopt(&ledger)?;
     report.log();
@@ -327,8 +338,10 @@ fn sweep(ledger: &Ledger, staging: &StagingArea, report: &mut RecoveryReport) ->
     }
     let snapshot = |name: &str| name.parse().is_ok_and(|id| ledger.read(|index| index.by_id(id).is_some()));
     let layer = |name: &str| name.parse().is_ok_and(|key| ledger.read(|index| index.layer(&key).is_some()));
+    let chain = |name: &str| name.parse().is_ok_and(|key| ledger.chains.get(&key).is_some());
     discard_unless(&snapshot, ledger.directories.path(), ledger, report)?;
     discard_unless(&layer, ledger.shelf.path(), ledger, report)?;
+    discard_unless(&chain, ledger.chains.path(), ledger, report)?;
     // What was about to be deleted once it was a layer.
     let sealed = |record: &Record| matches!(record.state, State::Committed(_)).then_some(record.id);
     let sealed: Vec<_> = ledger.read(|index| index.snapshots().filter_map(|record| sealed(record)).collect());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Flavour, OverlayOption, ProjectQuota, RootPath, VerityMode};
+use crate::config::{Flavour, Layers, OverlayOption, ProjectQuota, RootPath, VerityMode};
 use crate::layer::{HashTree, Protection};
 
 /// What an operator may choose about snapshots.
@@ -38,6 +38,8 @@ impl SnapshotSettings {
 pub struct Profile {
     /// Who mounts the layers.
     pub flavour: Flavour,
+    /// Whether the layers of an image are mounted one by one.
+    pub layers: Layers,
     /// Size in bytes of an active snapshot's writable block; 0 for a directory instead.
     pub default_size: u64,
     /// What becomes of a size that a client asks for where writes go to a directory.

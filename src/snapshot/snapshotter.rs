@@ -15,6 +15,7 @@ use super::{Error, Info, LabelChange, Usage, host};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
+use crate::layer::chain::ChainKey;
 use crate::layer::shelf::Found;
 use crate::store::staging::StagingArea;
 use crate::store::tree::DiskUsage;
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     pub(super) applies: KeyedLocks<SnapshotId>,
     /// Held by who gives a layer its place.
     pub(super) publications: KeyedLocks<LayerKey>,
+    /// Held by who merges a chain.
+    pub(super) mergers: KeyedLocks<ChainKey>,
 }
 
 /// The directories that plans name, as text.
@@ -48,6 +51,7 @@ pub(super) struct Inner {
 pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
+    pub(super) chains: String,
     pub(super) mounts: String,
 }
 
@@ -70,6 +74,7 @@ impl Snapshotter {
         let texts = PlaceTexts {
             snapshots: format!("{root}/snapshots"),
             layers: format!("{root}/layers"),
+            chains: format!("{root}/chains"),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
         };
         let recovered = recovery::recover(&settings, database)?;
@@ -92,6 +97,7 @@ impl Snapshotter {
             settings,
             applies: KeyedLocks::default(),
             publications: KeyedLocks::default(),
+            mergers: KeyedLocks::default(),
         };
         Ok((Self { inner: Arc::new(inner) }, recovered.report))
     }
@@ -217,7 +223,13 @@ impl Snapshotter {
     pub(super) fn plan(&self, record: &Record) -> Result<Vec<Mount>, Error> {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
-        record.mounts(Places { snapshot: &snapshot, layers: &texts.layers, mounts: &texts.mounts })
+        record.mounts(self.places(&snapshot))
+    }
+
+    /// Where the files of plans lie, for the snapshot with this directory.
+    pub(super) fn places<'a>(&'a self, snapshot: &'a str) -> Places<'a> {
+        let PlaceTexts { layers, chains, mounts, .. } = &self.inner.texts;
+        Places { snapshot, layers, chains, mounts }
     }
 
     /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.

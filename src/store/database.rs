@@ -20,7 +20,9 @@ use super::{Error, Medium};
 ///
 /// 2: layers of what snapshots wrote, and committed snapshots whose layer is still to be made. What version 1
 /// has means the same.
-pub const SCHEMA_VERSION: u64 = 2;
+///
+/// 3: snapshots whose layers are merged. What version 2 has means the same.
+pub const SCHEMA_VERSION: u64 = 3;
 
 /// Oldest version whose records are read as they are.
 const OLDEST_SCHEMA_VERSION: u64 = 1;

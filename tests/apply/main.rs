@@ -5,11 +5,17 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../tar_semantics/archive.rs"]
+#[allow(dead_code)]
+mod archive;
 mod cached;
 mod cancelled;
+mod mkfs;
 mod native;
 mod refused;
 mod shared;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod store;
 
 use std::collections::BTreeMap;
@@ -42,10 +48,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with_profile(Profile::default()).await
+    }
+
+    async fn with_profile(profile: Profile) -> Self {
         let root = TempDir::new().unwrap();
         let store = Store::start(root.path()).await;
         let data = root.path().join("data");
-        let profiles = BTreeMap::from([(PROFILE.to_owned(), Profile::default())]);
+        let profiles = BTreeMap::from([(PROFILE.to_owned(), profile)]);
         let settings = SnapshotSettings {
             root: data.to_str().unwrap().parse().unwrap(),
             protection: Protection::default(),

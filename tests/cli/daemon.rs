@@ -83,8 +83,17 @@ fn command(arguments: &[String]) -> Command {
 
 /// Runs the program with arguments that make it end by itself.
 pub(crate) fn output(arguments: &[String]) -> Output {
+    output_with(arguments, &[])
+}
+
+fn output_with(arguments: &[String], environment: &[(&str, &str)]) -> Output {
     let mut command = command(arguments);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("program");
+    let mut child = command
+        .envs(environment.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("program");
     if wait_for_end(&mut child).is_none() {
         child.kill().expect("killed");
         let output = child.wait_with_output().expect("output");
@@ -105,7 +114,12 @@ fn wait_for_end(child: &mut Child) -> Option<ExitStatus> {
 
 /// The exit code and the message of a start that must be refused.
 pub(crate) fn refusal(arguments: &[String]) -> (i32, String) {
-    let output = output(arguments);
+    refusal_with(arguments, &[])
+}
+
+/// The same with other variables in its environment.
+pub(crate) fn refusal_with(arguments: &[String], environment: &[(&str, &str)]) -> (i32, String) {
+    let output = output_with(arguments, environment);
     let message = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.stdout.is_empty(), "refusals go to standard error: {message}");
     (output.status.code().expect("an exit code"), message)

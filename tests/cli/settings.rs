@@ -1,8 +1,10 @@
 //! Flags and the settings file.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use nexuserofs::layer::protection::has_fsverity;
 
-use super::daemon::{Place, exists, logged, output, refusal};
+use super::daemon::{Place, exists, logged, output, refusal, refusal_with};
 
 /// Exit code of a wrong flag or settings file.
 const USAGE: i32 = 64;
@@ -95,6 +97,15 @@ fn a_bad_file_is_named_with_line_and_remedy() {
         ("[profiles.nexuserofs-verity]", 1, &["profiles.nexuserofs-verity: ", "another name"]),
         ("[profiles.vm]\nflavour = 'guest'", 2, &["profiles.vm.flavour: ", "guest", "template", "host"]),
         ("[profiles.vm]\nproject_quota = 'yes'", 2, &["profiles.vm.project_quota: ", "yes", "require"]),
+        ("builder = 'tar'", 1, &["builder: ", "tar", "tar-index"]),
+        ("builder = 'native'\nmkfs_options = ['-zlz4']", 1, &["builder: ", "mkfs_options", "mkfs"]),
+        ("mkfs_options = ['-z', 'lz4']", 1, &["mkfs_options: ", "lz4", "dash"]),
+        ("mkfs_options = ['--tar=f']", 1, &["mkfs_options: ", "--tar=f", "remove"]),
+        (
+            "verity = 'require'\nbuilder = 'tar-index'",
+            2,
+            &["builder: ", "512", "nexuserofs", "another builder"],
+        ),
         ("verity = 'on'", 1, &["verity: ", "on", "require"]),
         ("[profiles.vm]\nverity = true", 2, &["verity", "string"]),
         ("[profiles.'a b']\n", 1, &["a b", "letters and digits"]),
@@ -170,18 +181,24 @@ fn a_flag_beats_the_file() {
 }
 
 #[test]
-fn settings_without_their_feature_are_accepted_and_reported() {
+fn mkfs_erofs_has_to_be_there_and_new_enough_if_it_is_asked_for() {
     let place = Place::new();
+    let programs = place.path("programs");
+    std::fs::create_dir(&programs).expect("directory");
+    let search = [("PATH", programs.to_str().expect("UTF-8"))];
     let mut arguments = place.arguments("root", "s.sock");
-    arguments.extend(strings(&["--mkfs-options=-zlz4", "--log-format=json"]));
-    let daemon = place.start_with("first", &arguments);
-    let log = daemon.log();
-    assert!(log.contains("\"setting\":\"mkfs_options\""), "{log}");
-}
-
-#[test]
-fn a_setting_that_asks_for_nothing_is_not_reported() {
-    let place = Place::new();
-    let daemon = place.start_with("first", &place.arguments("root", "s.sock"));
-    assert!(!daemon.log().contains("not implemented"), "{}", daemon.log());
+    arguments.push("--mkfs-options=-zlz4".to_owned());
+    let (code, message) = refusal_with(&arguments, &search);
+    assert_eq!(code, USAGE, "{message}");
+    assert!(message.contains("erofs-utils 1.8"), "{message}");
+    for (said, words) in
+        [("mkfs.erofs 1.7.1", "is of release 1.7.1"), ("something else", "which is no release")]
+    {
+        let program = programs.join("mkfs.erofs");
+        std::fs::write(&program, format!("#!/bin/sh\necho '{said}'\n")).expect("file");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        let (code, message) = refusal_with(&arguments, &search);
+        assert_eq!(code, USAGE, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
 }

@@ -120,6 +120,19 @@ fn a_device_of_other_files_is_not_taken_for_this_one() {
 }
 
 #[test]
+fn what_a_crash_left_is_completed_unless_the_layers_changed() {
+    let disk = OnDisk::new(&[8192, 4096]);
+    let made = disk.make(KATA).unwrap();
+    fs::remove_file(&made.path).unwrap();
+    disk.make(KATA).unwrap();
+    fs::remove_file(&made.path).unwrap();
+    fs::write(&disk.layers[0], vec![1; 12288]).unwrap();
+    let error = disk.make(KATA).unwrap_err();
+    assert!(matches!(&error, Error::Stale { path } if path.ends_with("layers.head")), "{error}");
+    assert!(!made.path.exists());
+}
+
+#[test]
 fn files_that_make_no_device_are_refused_by_name() {
     let disk = OnDisk::new(&[8192, 4096]);
     for (size, form, refused) in

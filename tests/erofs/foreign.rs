@@ -33,10 +33,7 @@ pub(crate) const SHAPES: [&[&str]; 7] = [
 
 /// Lets mkfs.erofs make an image of a sample's tar. None if there is no mkfs.erofs, which is said.
 pub(crate) fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<u8>> {
-    let ours = sample.image();
-    let read = Image::open(ours.as_slice(), &Limits::default()).unwrap();
-    let mut tar = Vec::new();
-    write(&mut tar, read.tree(), &read, &Options::default()).unwrap();
+    let tar = tar_of(sample);
     let directory = TempDir::new().unwrap();
     let image = directory.path().join("image");
     let mut command = Command::new("mkfs.erofs");
@@ -58,8 +55,17 @@ pub(crate) fn mkfs(test: &str, sample: &Sample, options: &[&str]) -> Option<Vec<
     Some(fs::read(image).unwrap())
 }
 
+/// The tar that an image of the sample gives.
+pub(crate) fn tar_of(sample: &Sample) -> Vec<u8> {
+    let ours = sample.image();
+    let read = Image::open(ours.as_slice(), &Limits::default()).unwrap();
+    let mut tar = Vec::new();
+    write(&mut tar, read.tree(), &read, &Options::default()).unwrap();
+    tar
+}
+
 /// What the tar of a sample holds: no sockets, and mode 0777 on every link.
-fn as_tar(mut sample: Sample) -> Sample {
+pub(crate) fn as_tar(mut sample: Sample) -> Sample {
     for inode in &mut sample.tree.inodes {
         if matches!(inode.node, Node::Socket) {
             inode.node = Node::Fifo;
@@ -72,7 +78,7 @@ fn as_tar(mut sample: Sample) -> Sample {
 }
 
 /// A sample whose inodes are alike in what a compact inode leaves out.
-fn compact() -> Sample {
+pub(crate) fn compact() -> Sample {
     let mut sample = Sample::new();
     let alike = |mode| Metadata { uid: 7, gid: 65_535, ..metadata(mode) };
     let directory = sample.directory(Tree::ROOT, b"directory", alike(0o755));

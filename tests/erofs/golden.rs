@@ -50,8 +50,7 @@ fn root_hashes_are_those_of_layout_v1() {
         ),
     ];
     for (name, image, root) in corpus {
-        let tree = Leaves::of(&mut image.as_slice()).unwrap().into_tree(image.len() as u64 / 4096).unwrap();
-        assert_eq!(tree.root().hex(), root, "{name}");
+        assert_eq!(self::root(&image), root, "{name}");
     }
 }
 
@@ -79,6 +78,12 @@ fn data_is_in_the_order_of_the_archive_replaced_files_included() {
     let data = image[4096..superblock.meta_block as usize * 4096].chunks(4096);
     let texts = data.map(|block| block.split(|&byte| byte == 0).next().unwrap());
     assert!(texts.eq([b"first".as_slice(), b"second", b"third", b"fourth"]));
+}
+
+/// The root hash of an image.
+fn root(image: &[u8]) -> String {
+    let leaves = Leaves::of(&mut &*image).unwrap();
+    leaves.into_tree(image.len() as u64 / 4096).unwrap().root().hex()
 }
 
 /// The image of the layer of an archive.
@@ -128,6 +133,8 @@ fn the_example_in_the_documentation_is_real() {
     let document = fs::read_to_string(path).unwrap();
     let dump = hex_dump(&tiny().image());
     assert!(document.contains(&dump), "docs/image-layout-v1.md has to contain:\n{dump}");
+    let root = root(&tiny().image());
+    assert!(document.contains(&root), "docs/image-layout-v1.md has to contain:\n{root}");
 }
 
 /// The example of the documentation.

@@ -6,6 +6,7 @@
 //!   `independent`, the `erofs-rs` crate, `mounted`, the kernel, and `own`, ours.
 //! * `readback`: random and crafted trees through the independent reader and ours.
 //! * `foreign`: our reader on images of mkfs.erofs, and on damaged ones; `seeds`: small images to fuzz it with.
+//! * `taken_over`: our reader on whatever the kernel mounts from one file, and on what it must not.
 //! * `rewritten`: images read back and written as tar, and these made images again.
 //! * `golden`: digests of whole images, which no release may change.
 //! * `hostile`: trees that no reader of ours makes.
@@ -40,6 +41,7 @@ mod seeds;
 mod skipped;
 #[path = "../tar_semantics/sparse_file.rs"]
 mod sparse_file;
+mod taken_over;
 #[path = "../helpers/unmounting.rs"]
 mod unmounting;
 mod written;

@@ -13,7 +13,11 @@ const FARTHEST: u64 = 64 << 20;
 
 /// Fails unless the reader sees these facts and these bytes in the image.
 pub(crate) fn assert_shows(image: &[u8], expected: &Listing, probes: &[Probe]) {
-    let read = Image::open(image, &Limits::default()).unwrap();
+    assert_read(&Image::open(image, &Limits::default()).unwrap(), expected, probes);
+}
+
+/// The same of an image that was opened.
+pub(crate) fn assert_read(read: &Image<&[u8]>, expected: &Listing, probes: &[Probe]) {
     listing::assert_same(&listing::expected(read.tree()), expected);
     let mut paths: BTreeMap<Vec<u8>, InodeId> = BTreeMap::new();
     listing::visit(read.tree(), &mut |path, id, _| {

@@ -1,5 +1,5 @@
-//! The seeds of the fuzz target `erofs`, in `fuzz/seeds/erofs`: small images of ours, and what mkfs.erofs
-//! makes of the same trees in other shapes.
+//! The seeds of the fuzz targets `erofs` and `foreign`, in `fuzz/seeds`: small images of ours, and what
+//! mkfs.erofs makes of the same trees in other shapes.
 
 use std::fs;
 use std::path::Path;
@@ -42,6 +42,46 @@ fn the_files_are_the_seeds_and_all_are_read() {
         assert!(image.len() <= MAX_SIZE, "{} is too large to be mutated", path.display());
         Image::open(image, &Limits::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
+}
+
+/// Shapes that only the reader of foreign images takes. A tar's index gets zeros for a tar.
+const FOREIGN: [&[&str]; 6] = [
+    &["-b512"],
+    &["-b2048"],
+    &["-zlz4"],
+    &["-zlz4", "-Eztailpacking,legacy-compress"],
+    &["-zzstd", "-Eall-fragments"],
+    &["--tar=i"],
+];
+
+#[test]
+fn the_seeds_of_foreign_images_are_read() {
+    let test = "the_seeds_of_foreign_images_are_read";
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/foreign");
+    if std::env::var_os(UPDATE).is_some() {
+        fs::create_dir_all(&directory).unwrap();
+        for (number, options) in FOREIGN.iter().enumerate() {
+            let Some(mut image) = foreign::mkfs(test, &with_text(), options) else { return };
+            if options.contains(&"--tar=i") {
+                image.resize(MAX_SIZE, 0);
+            }
+            fs::write(directory.join(format!("mkfs-{number}")), image).unwrap();
+        }
+    }
+    let files = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path());
+    let images: Vec<_> = files.map(|path| fs::read(path).unwrap()).collect();
+    assert_eq!(images.len(), FOREIGN.len());
+    for image in images {
+        assert!(image.len() <= MAX_SIZE);
+        Image::open_foreign(image.as_slice(), image.len() as u64, &Limits::default()).unwrap();
+    }
+}
+
+/// Something that gets shorter by compression beside what does not.
+fn with_text() -> Sample {
+    let mut sample = some_of_each();
+    sample.file(Tree::ROOT, b"text", metadata(0o644), "a line of text\n".repeat(200).as_bytes());
+    sample
 }
 
 fn types() -> Sample {

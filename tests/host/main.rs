@@ -11,6 +11,7 @@ mod archive;
 mod blocks;
 mod layers;
 mod lifetime;
+mod merged;
 mod node;
 mod quotas;
 mod shifted;

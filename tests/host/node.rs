@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nexuserofs::config::{Flavour, ProjectQuota, VerityMode};
+use nexuserofs::config::{Flavour, Layers, ProjectQuota, VerityMode};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
@@ -24,6 +24,8 @@ pub(crate) const DIR: &str = "dir";
 /// Profile in block mode.
 pub(crate) const BLOCK: &str = "block";
 pub(crate) const BLOCK_SIZE: u64 = 32 << 20;
+/// Profile in directory mode that has its layers merged.
+pub(crate) const MERGED: &str = "merged";
 /// Profile in directory mode whose layers have hash trees and are checked.
 pub(crate) const CHECKED: &str = "checked";
 /// The same, if the kernel can.
@@ -158,6 +160,7 @@ fn settings(root: &Path) -> SnapshotSettings {
     let profiles = BTreeMap::from([
         (DIR.to_owned(), profile(0)),
         (BLOCK.to_owned(), profile(BLOCK_SIZE)),
+        (MERGED.to_owned(), Profile { layers: Layers::Merged, ..profile(0) }),
         (CHECKED.to_owned(), verity(VerityMode::Require)),
         (IF_POSSIBLE.to_owned(), verity(VerityMode::Auto)),
     ]);

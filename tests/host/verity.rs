@@ -11,7 +11,7 @@ use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::expose::host::corruption::{Corruption, Part, Watch};
 use nexuserofs::layer::LayerRecord;
 use nexuserofs::snapshot::Labels;
-use nexuserofs_guest::dm::DeviceMapper;
+use nexuserofs_guest::dm::{DeviceMapper, State};
 use nexuserofs_guest::verity::{Fields, Parameters};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -39,7 +39,7 @@ fn commit(node: &Node, profile: &str) {
     let marked = MARK.repeat((64 << 10) / MARK.len());
     let mut entries = vec![Entry::file("marked", &marked), Entry::file("other", "whole")];
     // So that more than one block of metadata follows the data.
-    entries.extend((0..500).map(|number| Entry::file(&format!("zzz/file number {number}"), "")));
+    entries.extend((0..500).map(|number| Entry::file(format!("zzz/file number {number}"), "")));
     node.commit(profile, "image", None, &entries);
 }
 
@@ -79,6 +79,10 @@ fn devices(node: &Node) -> Vec<String> {
     names
 }
 
+fn state(device: &str) -> Option<State> {
+    DeviceMapper::open().unwrap().state(&device.parse().unwrap()).unwrap()
+}
+
 /// What is left when all mounts are gone: the kernel removes devices behind our backs.
 fn assert_no_device_stays(node: &Node) {
     for _ in 0..200 {
@@ -99,12 +103,14 @@ fn a_changed_byte_is_an_error_for_the_reader_and_is_heard() {
     let (record, image) = layer(&node);
     let block = tamper(&image);
     assert_eq!(container.read("other"), "whole");
+    assert_eq!(state(&devices(&node)[0]), Some(State::Valid));
     let error = fs::read(container.path("marked")).unwrap_err();
     assert_eq!(Errno::from_io_error(&error), Some(Errno::IO), "{error}");
     let Corruption { layer, part, block: told, device } =
         heard.recv_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!((layer, part, told), (record.key, Part::Data, block));
-    assert_eq!(devices(&node), [device]);
+    assert_eq!(devices(&node), [device.as_str()]);
+    assert_eq!(state(&device), Some(State::Corrupted));
     drop(watch);
     drop(container);
     node.snapshotter().remove(CHECKED, "key").unwrap();

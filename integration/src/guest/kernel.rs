@@ -32,6 +32,7 @@ const MODULES: &[&str] = &[
     "overlay",
     "quota_tree",
     "quota_v2",
+    "xfs",
 ];
 
 /// A kernel, where it lies on the machine.

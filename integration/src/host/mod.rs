@@ -50,6 +50,7 @@ pub const TEST_HOST: Recipe = Recipe {
         "udev",
         "umoci",
         "util-linux",
+        "xfsprogs",
     ],
 };
 

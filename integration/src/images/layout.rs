@@ -164,6 +164,19 @@ impl Layout {
         }
     }
 
+    /// Adds a file on top as a layer of this type, which is not compressed, whatever it holds.
+    ///
+    /// # Errors
+    /// The file cannot be read, or copied.
+    pub fn add_file(&mut self, file: &Path, media_type: &str) -> Result<()> {
+        let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        let digest = hex(&Sha256::digest(&bytes));
+        fs::write(self.blob(&digest), &bytes).with_context(|| format!("write blob {digest}"))?;
+        self.layers.push(descriptor(media_type, &digest, bytes.len() as u64));
+        self.diff_ids.push(format!("sha256:{digest}"));
+        Ok(())
+    }
+
     fn add_tar(&mut self, tar: impl Read, encoding: Encoding) -> Result<()> {
         let unfinished = self.dir.join("layer");
         let blob = File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;

@@ -7,6 +7,9 @@ use super::containerd::Peer;
 use super::release::Release;
 use super::{BUILTIN_EROFS, DIFFER, HOST_SNAPSHOTTER, OVERLAYFS, SNAPSHOTTER};
 
+/// The platform of what needs nothing special.
+const PLATFORM: &str = "linux/amd64";
+
 /// What a configuration is made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Configuration<'a> {
@@ -21,6 +24,8 @@ pub(super) struct Configuration<'a> {
     pub plugin: Option<Plugin<'a>>,
     /// How the built-in erofs differ is tuned.
     pub peer: Peer,
+    /// Whether it makes dm-verity trees.
+    pub peer_verity: bool,
     /// Kubernetes' interface, if the node serves it.
     pub cri: Option<Cri<'a>>,
 }
@@ -71,15 +76,21 @@ disabled_plugins = {disabled:?}
 "#,
             differs = self.differs(),
         );
-        text.extend(self.plugin.map(our_plugins));
+        text.extend(self.plugin.map(|plugin| our_plugins(plugin, self.native_platform())));
         if self.release.has_erofs() {
-            text.push_str(&erofs_differ(self.peer));
+            text.push_str(&erofs_differ(self.peer, self.peer_verity));
         }
         if self.release != Release::V1_7 {
             text.push_str(&self.transfer_service());
         }
         text.extend(self.cri.map(|cri| cri.text(self.state)));
         text
+    }
+
+    /// The platform of who unpacks EROFS layers. Images that have such ask for that feature of the operating
+    /// system, since containerd 2.3; older releases do not know how to write it.
+    fn native_platform(&self) -> &'static str {
+        if self.release == Release::V2_3 { "linux(+erofs)/amd64" } else { PLATFORM }
     }
 
     /// The differs in the order in which the diff service tries them.
@@ -91,9 +102,10 @@ disabled_plugins = {disabled:?}
 
     /// Which differ the transfer service unpacks with, for each snapshotter.
     fn transfer_service(&self) -> String {
-        let mut unpack = vec![(OVERLAYFS, "walking"), (BUILTIN_EROFS, "erofs")];
+        let native = self.native_platform();
+        let mut unpack = vec![(PLATFORM, OVERLAYFS, "walking"), (native, BUILTIN_EROFS, "erofs")];
         if self.plugin.is_some() {
-            unpack.extend([(SNAPSHOTTER, DIFFER), (HOST_SNAPSHOTTER, DIFFER)]);
+            unpack.extend([(native, SNAPSHOTTER, DIFFER), (native, HOST_SNAPSHOTTER, DIFFER)]);
         }
         let mut text = "\n[plugins.\"io.containerd.transfer.v1.local\"]\n".to_owned();
         if self.release == Release::V2_3 {
@@ -104,12 +116,13 @@ disabled_plugins = {disabled:?}
     }
 }
 
-fn erofs_differ(peer: Peer) -> String {
+fn erofs_differ(peer: Peer, verity: bool) -> String {
     let options = peer.mkfs_options();
-    format!("\n[plugins.\"io.containerd.differ.v1.erofs\"]\n  mkfs_options = {options}\n")
+    let verity = if verity { "  enable_dmverity = true\n" } else { "" };
+    format!("\n[plugins.\"io.containerd.differ.v1.erofs\"]\n  mkfs_options = {options}\n{verity}")
 }
 
-fn our_plugins(plugin: Plugin<'_>) -> String {
+fn our_plugins(plugin: Plugin<'_>, platform: &str) -> String {
     let (socket, root) = (plugin.socket.display(), plugin.root.display());
     let snapshotter = |name: &str| {
         format!(
@@ -117,6 +130,7 @@ fn our_plugins(plugin: Plugin<'_>) -> String {
 [proxy_plugins.{name}]
   type = "snapshot"
   address = "{socket}"
+  platform = "{platform}"
   capabilities = ["rebase", "remap-ids"]
   [proxy_plugins.{name}.exports]
     root = "{root}"
@@ -128,17 +142,18 @@ fn our_plugins(plugin: Plugin<'_>) -> String {
 [proxy_plugins.{DIFFER}]
   type = "diff"
   address = "{socket}"
+  platform = "{platform}"
 "#,
         snapshotter(SNAPSHOTTER),
         snapshotter(HOST_SNAPSHOTTER),
     )
 }
 
-fn unpack_entry((snapshotter, differ): (&str, &str)) -> String {
+fn unpack_entry((platform, snapshotter, differ): (&str, &str, &str)) -> String {
     format!(
         r#"
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
-    platform = "linux/amd64"
+    platform = "{platform}"
     snapshotter = "{snapshotter}"
     differ = "{differ}"
 "#

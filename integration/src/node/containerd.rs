@@ -61,6 +61,7 @@ pub(super) struct Start<'a> {
     /// Our daemon, which need not be there yet.
     pub plugin: Option<Plugin<'a>>,
     pub peer: Peer,
+    pub peer_verity: bool,
     pub cri: Option<Cri<'a>>,
 }
 
@@ -85,9 +86,17 @@ impl Containerd {
     pub(super) fn start(dir: &Path, place: &Place, start: Start<'_>) -> Result<Self> {
         fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
         let (root, state, socket) = (dir.join("root"), dir.join("state"), dir.join("containerd.sock"));
-        let Start { release, plugin, peer, cri } = start;
-        let configuration =
-            Configuration { release, root: &root, state: &state, socket: &socket, plugin, peer, cri };
+        let Start { release, plugin, peer, peer_verity, cri } = start;
+        let configuration = Configuration {
+            release,
+            root: &root,
+            state: &state,
+            socket: &socket,
+            plugin,
+            peer,
+            peer_verity,
+            cri,
+        };
         let file = dir.join("config.toml");
         fs::write(&file, configuration.text())?;
         let programs = release.programs(place)?;

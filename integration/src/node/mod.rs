@@ -46,6 +46,8 @@ pub struct NodeOptions {
     pub daemon: Option<DaemonOptions>,
     /// How the built-in erofs differ is tuned.
     pub peer: containerd::Peer,
+    /// Whether it makes dm-verity trees. containerd refuses that where the kernel has no dm-verity.
+    pub peer_verity: bool,
     /// Which containerd.
     pub release: Release,
     /// Kubernetes' interface, if the node is to serve it.
@@ -97,6 +99,7 @@ impl Node {
             release: options.release,
             plugin: options.daemon.is_some().then_some(plugin),
             peer: options.peer,
+            peer_verity: options.peer_verity,
             cri,
         };
         let containerd = Containerd::start(&dir.join("containerd"), place, start)?;
@@ -138,7 +141,7 @@ impl Node {
         if let Some(daemon) = &self.daemon {
             eventually(|| {
                 let mut left = Vec::new();
-                for directory in ["layers", "snapshots", "staging"] {
+                for directory in ["layers", "chains", "snapshots", "staging"] {
                     left.extend(daemon.entries(directory)?);
                 }
                 Ok((!left.is_empty()).then(|| format!("left below the daemon's root: {left:?}")))

@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     set_immutable: Option<bool>,
 
-    /// Option for mkfs.erofs (accepted, no effect yet); may be given several times
+    /// Option for mkfs.erofs, which then makes layers of tars; may be given several times
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     mkfs_options: Option<Vec<String>>,
 
@@ -75,6 +75,7 @@ impl Arguments {
             default_size: self.default_size.map(RawSize::Text).map(Sourced::flag),
             enable_fsverity: self.enable_fsverity.map(Sourced::flag),
             set_immutable: self.set_immutable.map(Sourced::flag),
+            builder: None,
             mkfs_options: self.mkfs_options.map(each_from_flag),
             overlay_options: self.overlay_options.map(each_from_flag),
             verity: None,

@@ -8,6 +8,7 @@ use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
 use super::policy::PolicyVerb;
 use crate::config::defaults;
+use crate::image::digest::{Digest, InvalidDigest};
 
 /// Helps to operate nexuserofs-snapshotter.
 #[derive(Debug, Parser)]
@@ -41,6 +42,33 @@ pub(super) enum Verb {
     /// and os.features are those of containerd's own converter. The same source gives the same output.
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(Convert),
+    /// Make one block device of layers, for a virtual machine.
+    ///
+    /// DIRECTORY gets a VMDK descriptor, which names the layers' own files, or one flat file. What is there already
+    /// is taken as it is. docs/block-devices.md tells which monitor takes what, and how.
+    #[command(after_help = DEVICE_EXAMPLES)]
+    Device(Device),
+    /// Tell what is in EROFS images and in disks made of them.
+    ///
+    /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot
+    /// stands for its layers, the newest first. Exits with 65 if a file is none of what is known.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(Inspect),
+    /// Mount layers on a directory, read-only, to look at them. Needs root.
+    ///
+    /// Several layers are joined as overlayfs joins them, the first one on top. A snapshot stands for the layers
+    /// that it stands on; what an active one writes to is not shown. A chain is mounted as its merged image. Whatever unmounts the directory ends all.
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(Mount),
+    /// Unmount what `mount` mounted. Nothing there is no mistake. Needs root.
+    Umount(Umount),
+    /// Read every block of layers, and hold them against their root hashes.
+    ///
+    /// The root hash is taken from the file beside a layer, FILE.dmverity, or is given. Bad blocks are told with the
+    /// files of the image that they belong to. Exits with 0 if everything is proven, with 65 if something is damaged,
+    /// and with 69 if nothing is known to be damaged but not everything could be proven.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Keep finished layers in a directory that daemons take them from (layer_content_caches).
     ///
     /// The directory has containerd's layout, DIRECTORY/sha256/XX/HEX.erofs by diffID. Files are
@@ -56,7 +84,7 @@ pub(super) enum Verb {
 }
 
 const BUILD_EXAMPLES: &str = "Examples:
-  nexuserofs build --output layers layer.tar.gz
+  nexuserofs build --output layers --verity layer.tar.gz
   curl --silent URL | nexuserofs build --output layers -
   skopeo copy docker://IMAGE oci:image && nexuserofs build --output layers image
   nexuserofs build --output layers --image latest --platform linux/arm64 image.tar";
@@ -79,6 +107,9 @@ pub(super) struct Build {
     /// Take every source for the tar of a layer, also one that holds an image layout
     #[arg(long, conflicts_with_all = ["image", "platform"])]
     pub(super) layer: bool,
+    /// Put a dm-verity tree behind each image, and its root hash into KEY.erofs.dmverity
+    #[arg(long)]
+    pub(super) verity: bool,
     /// Build what is there too, and replace it
     #[arg(long)]
     pub(super) force: bool,
@@ -105,9 +136,104 @@ pub(super) struct Convert {
     /// Compress the layers. A daemon that pulls them has to decompress them before it can use them
     #[arg(long)]
     pub(super) zstd: bool,
+    /// Leave os.features as it is, so that clients take the image that do not ask for linux(+erofs)
+    #[arg(long)]
+    pub(super) without_os_features: bool,
     /// Replace the output if it is there
     #[arg(long)]
     pub(super) force: bool,
+}
+
+const DEVICE_EXAMPLES: &str = "Examples:
+  nexuserofs device --output disk layers/BOTTOM.erofs layers/TOP.erofs
+  nexuserofs device --output disk --layout partitions --flat layers/BOTTOM.erofs layers/TOP.erofs";
+
+#[derive(Debug, Args)]
+pub(super) struct Device {
+    /// Where the device's files go; made if it is missing
+    #[arg(long, short, value_name = "DIRECTORY")]
+    pub(super) output: PathBuf,
+    /// What lies on it
+    #[arg(long, value_enum, default_value_t = DeviceLayout::Merged)]
+    pub(super) layout: DeviceLayout,
+    /// Put everything into one file, for monitors that read no VMDK
+    #[arg(long)]
+    pub(super) flat: bool,
+    /// EROFS files of layers, the oldest first
+    #[arg(required = true, value_name = "LAYER")]
+    pub(super) layers: Vec<PathBuf>,
+}
+
+/// What lies on a device.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum DeviceLayout {
+    /// One file system of all layers, for Linux 6.4 and later
+    Merged,
+    /// A partition for each layer, the newest first, named as Kata's agent knows them
+    Partitions,
+    /// The same, named as nerdbox does
+    NerdboxPartitions,
+}
+
+const INSPECT_EXAMPLES: &str = "Examples:
+  nexuserofs inspect layer.erofs
+  nexuserofs inspect --files v1-ba7816bf8f01cfea414140de5dae2223
+  nexuserofs inspect --json sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc";
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Files, or keys of layers, chains and snapshots
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// List the files of images
+    #[arg(long)]
+    pub(super) files: bool,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
+}
+
+const MOUNT_EXAMPLES: &str = "Examples:
+  nexuserofs mount layer.erofs /mnt
+  nexuserofs mount newer.erofs older.erofs /mnt
+  nexuserofs mount sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc /mnt
+  nexuserofs umount /mnt";
+
+#[derive(Debug, Args)]
+pub(super) struct Mount {
+    /// Files of layers, or keys of layers, chains and snapshots, the newest first
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// Where; nothing may be mounted there
+    #[arg(required = true)]
+    pub(super) directory: PathBuf,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Umount {
+    /// Where
+    pub(super) directory: PathBuf,
+}
+
+const VERIFY_EXAMPLES: &str = "Examples:
+  nexuserofs verify layer.erofs
+  nexuserofs verify --root-hash 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae layer.erofs
+  nexuserofs verify sha256:7173b809ca12ec5dee4506cd86be934c4596dd234ee82c0662eac04a8c2c71dc";
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Files of layers, or keys of layers, chains and snapshots
+    #[arg(required = true, value_name = "FILE|KEY")]
+    pub(super) names: Vec<PathBuf>,
+    /// The root hash of the only file that is named, 64 hex digits
+    #[arg(long, value_name = "HEX", value_parser = root_hash)]
+    pub(super) root_hash: Option<Digest>,
+    /// Data of the daemon that has what keys name
+    #[arg(long, value_name = "DIRECTORY", default_value = defaults::ROOT)]
+    pub(super) root: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +246,9 @@ pub(super) enum CacheVerb {
         /// docker://IMAGE oci:DIRECTORY), of which every layer of every image is taken
         #[arg(required = true, value_name = "TAR|LAYOUT")]
         sources: Vec<PathBuf>,
+        /// Give the layers dm-verity trees, for daemons with a profile that wants them
+        #[arg(long)]
+        verity: bool,
     },
     /// Put the layers that a daemon has into a cache. The daemon may run.
     Export {
@@ -140,6 +269,11 @@ pub(super) enum CacheVerb {
         /// The cache
         directory: PathBuf,
     },
+}
+
+/// A root hash as veritysetup prints it, or with its algorithm in front.
+fn root_hash(text: &str) -> Result<Digest, InvalidDigest> {
+    if text.contains(':') { text.parse() } else { format!("sha256:{text}").parse() }
 }
 
 #[cfg(test)]

@@ -5,11 +5,17 @@ use std::path::PathBuf;
 
 use nexuserofs_guest::canonical::NotCanonical;
 use nexuserofs_guest::policy::Refusal;
+use nexuserofs_guest::verity::InvalidParameters;
 use nexuserofs_guest::word::InvalidWord;
 
 use crate::cli::exit::Exit;
 use crate::diff::offline;
+use crate::error::{Classify as _, Kind};
+use crate::expose::{device, view};
 use crate::image::digest::Digest;
+use crate::image::erofs::header;
+use crate::image::verity::leaves;
+use crate::layer::chain;
 use crate::store;
 use crate::trust;
 use crate::trust::key::InvalidKey;
@@ -36,6 +42,37 @@ pub(super) enum Error {
     /// A platform that no image is for.
     #[error("{path} has no image for {platform}: leave --platform out to take all that it has", path = path.display())]
     NoPlatform { path: PathBuf, platform: String },
+    /// A name of nothing.
+    #[error(
+        "{name} is neither a file nor the key of a layer, a chain or a snapshot in {root}: look at ctr snapshots list, and \
+         at --root",
+        name = name.display(), root = root.display()
+    )]
+    NoSubject { name: PathBuf, root: PathBuf },
+    /// A name of several snapshots with different layers.
+    #[error("several snapshots have the key {key:?}: name one of {found}")]
+    Ambiguous { key: String, found: String },
+    /// One root hash for several files.
+    #[error("--root-hash is that of one file, and {files} are named: name one at a time")]
+    OneRootHash { files: usize },
+    /// A file that tells no root hash.
+    #[error("{path} does not tell a root hash as containerd and the daemon write it: build the layer again", path = path.display())]
+    Sidecar { path: PathBuf },
+    /// A file that is no image.
+    #[error("{path} is no EROFS image", path = path.display())]
+    Image { path: PathBuf, source: header::Error },
+    /// A hash tree that cannot be checked.
+    #[error("cannot check {path}", path = path.display())]
+    Verity { path: PathBuf, source: leaves::Error },
+    /// An image larger than any device.
+    #[error("{path} is larger than a dm-verity device can be", path = path.display())]
+    Parameters { path: PathBuf, source: InvalidParameters },
+    /// What only root may do.
+    #[error("only root can mount and unmount: run this as root")]
+    NotRoot,
+    /// A view of layers that cannot be made or ended.
+    #[error(transparent)]
+    View(#[from] view::Error),
     /// A layer that nobody here has the key of.
     #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
     Encrypted { path: PathBuf },
@@ -93,6 +130,15 @@ pub(super) enum Error {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// Layers that are no merged image.
+    #[error("the layers cannot be merged: {reason}; ask for partitions instead (--layout partitions)")]
+    Unmergeable { reason: String },
+    /// Layers of which one cannot be read.
+    #[error("cannot merge the layers")]
+    Merge(#[from] chain::Error),
+    /// Layers that are no block device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -107,6 +153,11 @@ impl From<&Error> for Exit {
             | Error::NoPlatform { .. }
             | Error::NoLayers { .. }
             | Error::NoImages { .. }
+            | Error::NoSubject { .. }
+            | Error::Ambiguous { .. }
+            | Error::OneRootHash { .. }
+            | Error::NotRoot
+            | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
             | Error::NotOneImage { .. }
             | Error::TarsNeedPlatform
@@ -121,9 +172,28 @@ impl From<&Error> for Exit {
             | Error::Document { .. }
             | Error::Key { .. }
             | Error::Refused(_)
-            | Error::Mismatch { .. } => Self::Data,
-            Error::Read { .. } | Error::Output(_) | Error::Store(_) => Self::Fault,
+            | Error::Mismatch { .. }
+            | Error::Unmergeable { .. }
+            | Error::Sidecar { .. }
+            | Error::Parameters { .. }
+            | Error::Image { .. } => Self::Data,
+            Error::Merge(error) => of_kind(error.kind()),
+            Error::Device(error) => of_kind(error.kind()),
+            Error::Read { .. }
+            | Error::Verity { .. }
+            | Error::View(_)
+            | Error::Output(_)
+            | Error::Store(_) => Self::Fault,
         }
+    }
+}
+
+/// The exit code for a failure of a room below.
+const fn of_kind(kind: Kind) -> Exit {
+    match kind {
+        Kind::FailedPrecondition | Kind::InvalidArgument => Exit::Usage,
+        Kind::DataLoss => Exit::Data,
+        _ => Exit::Fault,
     }
 }
 

@@ -1,22 +1,29 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `manifest`, `policy`.
-//! * `oci`: images in OCI image layouts. * `source`: what layers are built of.
+//!   `convert`, `device`, `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
+//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
+//! * `names`: the paths of files in images.
 
 mod arguments;
 mod build;
 mod cache;
 mod convert;
+mod device;
 mod error;
+mod inspect;
 mod manifest;
+mod mount;
+mod names;
 mod oci;
 mod output;
 mod policy;
 mod progress;
 mod report;
 mod source;
+mod subject;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,6 +50,11 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Build(asked) => build::run(asked, console),
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
+        Verb::Device(asked) => device::run(asked, console),
+        Verb::Inspect(asked) => inspect::run(asked, console),
+        Verb::Mount(asked) => mount::mount(asked, console),
+        Verb::Umount(asked) => mount::umount(asked, console),
+        Verb::Verify(asked) => verify::run(asked, console),
         Verb::Manifest(verb) => manifest::run(verb, console),
         Verb::Policy(verb) => policy::run(verb),
     };

@@ -28,7 +28,7 @@ pub(super) enum Part {
 impl Part {
     /// Opens the file of a layer.
     pub(super) fn sealed(snapshots: &Snapshotter, layer: &LayerKey) -> Result<Self, Error> {
-        Ok(Self::Sealed(open::open(&snapshots.layer_image(layer))?))
+        Ok(Self::Sealed(open::open_foreign(&snapshots.layer_image(layer))?))
     }
 
     /// Reads the tree of what was written to a snapshot; the data is read later.

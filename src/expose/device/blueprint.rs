@@ -7,10 +7,9 @@ use super::{Chain, Error, Layout};
 use crate::image::extent::{ExtentMap, SECTOR};
 use crate::image::gpt::{Disk, Layer};
 use crate::image::tree::BLOCK_SIZE;
+use crate::layer;
+use crate::layer::chain::shelf;
 use crate::store;
-
-/// Base name of the merged metadata.
-const METADATA: &str = "fsmeta.erofs";
 
 /// A device before it has any form.
 #[derive(Debug)]
@@ -55,8 +54,9 @@ fn merged(chain: Chain<'_>) -> Result<Blueprint, Error> {
     if chain.metadata.is_none() && chain.layers.len() != 1 {
         return Err(Error::NotMerged { layers: chain.layers.len() });
     }
-    let metadata =
-        chain.metadata.map(|now| Source { readable: now.to_owned(), place: chain.home.join(METADATA) });
+    let metadata = chain
+        .metadata
+        .map(|now| Source { readable: now.to_owned(), place: chain.home.join(shelf::IMAGE_NAME) });
     let layers = chain.layers.iter().map(|path| Source::in_place(path));
     let files: Vec<Source> = metadata.into_iter().chain(layers).collect();
     let mut map = ExtentMap::new();
@@ -71,9 +71,10 @@ fn partition(file: &Source) -> Result<Layer, Error> {
     Ok(Layer { identity: identity(&file.place), bytes: size(&file.readable, SECTOR)? })
 }
 
-/// What a layer is known by: the name of its directory, as for Kata.
+/// What a layer is known by: the name of its directory, as for Kata, or its own if that says more.
 fn identity(layer: &Path) -> String {
-    let name = layer.parent().and_then(Path::file_name);
+    let is_named_alike = layer.file_name().is_some_and(|name| name == layer::shelf::IMAGE_NAME);
+    let name = if is_named_alike { layer.parent().and_then(Path::file_name) } else { layer.file_stem() };
     name.map_or_else(|| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
@@ -88,4 +89,20 @@ fn size(path: &Path, unit: u64) -> Result<u64, Error> {
         return Err(Error::Size { path: path.to_owned(), bytes, unit });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_known_by_what_tells_them_apart() {
+        for (path, known) in [
+            ("/root/layers/v1-00/layer.erofs", "v1-00"),
+            ("/cache/sha256-00.erofs", "sha256-00"),
+            ("/layer.erofs", "unknown"),
+        ] {
+            assert_eq!(identity(Path::new(path)), known);
+        }
+    }
 }

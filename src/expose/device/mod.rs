@@ -105,7 +105,7 @@ impl Form {
 }
 
 /// Writes the files of a device into `into`, which will be the chain's home: for whoever makes the whole directory
-/// out of sight. The files are on the disk afterwards, their names are not.
+/// out of sight. Files and names are on the disk afterwards.
 ///
 /// `progress` is called with the number of bytes of the device that are done.
 ///
@@ -113,7 +113,8 @@ impl Form {
 /// If the layers cannot have this form, a file is not there, or writing fails.
 pub fn write(form: Form, chain: Chain<'_>, into: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
     let blueprint = Blueprint::of(form.layout, chain)?;
-    write_files(form, chain, &blueprint, into, progress).map(drop)
+    write_files(form, chain, &blueprint, into, progress)?;
+    place::sync_directory(into)
 }
 
 /// Makes a device in the chain's home, which is there. What was made before is taken as it is: a device never changes.

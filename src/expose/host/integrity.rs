@@ -74,8 +74,19 @@ impl Mounter {
         };
         match result {
             Some(result) => result.map(|()| Mounted::Checked),
-            None => self.plain.mount(image, point).map(|()| Mounted::Plain),
+            None => self.plain.mount(image, &[], point).map(|()| Mounted::Plain),
         }
+    }
+
+    /// Mounts the EROFS file `image`, which is the one of merged layers with these files, on the directory
+    /// `point`. Nothing checks it.
+    pub(super) fn mount_merged(
+        &self,
+        image: &Path,
+        layers: &[PathBuf],
+        point: &Path,
+    ) -> Result<Mounted, Error> {
+        self.plain.mount(image, layers, point).map(|()| Mounted::Plain)
     }
 
     /// None where the kernel has no dm-verity, which is said once.

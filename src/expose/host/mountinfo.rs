@@ -14,19 +14,19 @@ const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// A mount.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(in crate::expose) struct Entry {
     /// Where it is mounted.
-    pub(super) point: PathBuf,
+    pub(in crate::expose) point: PathBuf,
     /// Whether mounts below it appear in other mount namespaces too.
-    pub(super) is_shared: bool,
+    pub(in crate::expose) is_shared: bool,
     /// File system type.
-    pub(super) fstype: String,
+    pub(in crate::expose) fstype: String,
     /// What is mounted: a device, or a file.
-    pub(super) source: PathBuf,
+    pub(in crate::expose) source: PathBuf,
 }
 
 /// All mounts, in the order in which they lie on each other.
-pub(super) fn read() -> Result<Vec<Entry>, Error> {
+pub(in crate::expose) fn read() -> Result<Vec<Entry>, Error> {
     let text = fs::read(MOUNTINFO).map_err(Error::io("read", Path::new(MOUNTINFO)))?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::{Subject, devices};
 use crate::error::{Classify, Kind, io_kind};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, SHIFTED_NAME, UPPER_NAME, WORK_NAME};
 use crate::store;
@@ -63,13 +64,13 @@ pub enum Error {
         /// Why not.
         source: dm::Error,
     },
-    /// A name belongs to another layer. Only a damaged record can say otherwise.
-    #[error("another layer than {wanted} is mounted under {}: remove the container and make it anew", point.display())]
+    /// A name belongs to something else. Only a damaged record can say otherwise.
+    #[error("something else than {wanted} is mounted under {}: remove the container and make it anew", point.display())]
     NameTaken {
         /// The mount point.
         point: PathBuf,
-        /// The layer that a plan says is mounted there.
-        wanted: crate::layer::LayerKey,
+        /// What a plan says is mounted there.
+        wanted: Subject,
     },
 }
 
@@ -99,17 +100,34 @@ pub(super) struct LayerMounter {
 }
 
 impl LayerMounter {
-    /// Mounts the EROFS file `image` read-only on the directory `point`.
-    pub(super) fn mount(&self, image: &Path, point: &Path) -> Result<(), Error> {
+    /// Mounts the EROFS file `image` read-only on the directory `point`, with the files that hold the data
+    /// that it points to.
+    pub(super) fn mount(&self, image: &Path, devices: &[PathBuf], point: &Path) -> Result<(), Error> {
         if !self.needs_device.load(Ordering::Relaxed) {
-            match mount(image, point, "erofs", MountFlags::RDONLY) {
+            let mounted = match devices {
+                [] => mount(image, point, "erofs", MountFlags::RDONLY),
+                _ => devices::mount_files(image, devices, point),
+            };
+            match mounted {
                 Err(Error::Mount { source, .. }) if Errno::from_io_error(&source) == Some(Errno::NOTBLK) => {}
                 result => return result,
             }
             self.needs_device.store(true, Ordering::Relaxed);
         }
-        mount_by_device(image, point, "erofs", Access::ReadOnly)
+        match devices {
+            [] => mount_by_device(image, point, "erofs", Access::ReadOnly),
+            _ => devices::mount_loops(image, devices, point),
+        }
     }
+}
+
+/// Mounts the EROFS file `image` read-only on the directory `point`, which exists, with the files that hold the
+/// data that it points to.
+///
+/// # Errors
+/// If the kernel refuses, or there is no loop device where one is needed.
+pub fn mount_image(image: &Path, devices: &[PathBuf], point: &Path) -> Result<(), Error> {
+    LayerMounter::default().mount(image, devices, point)
 }
 
 /// Mounts the writable block `image` on the directory `point`, which is made if it is not there. If

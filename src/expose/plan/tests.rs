@@ -1,9 +1,11 @@
 mod host;
+mod merged;
 
 use super::*;
 use crate::image::digest::Digest;
 
-const PLACES: Places<'static> = Places { snapshot: "/r/snapshots/1f", layers: "/r/layers", mounts: "/r/mnt" };
+const PLACES: Places<'static> =
+    Places { snapshot: "/r/snapshots/1f", layers: "/r/layers", chains: "/r/chains", mounts: "/r/mnt" };
 
 /// A chain of `count` layers; layer 0 is the newest.
 fn chain(count: usize) -> Lower {
@@ -12,6 +14,7 @@ fn chain(count: usize) -> Lower {
         layers: (0..count).map(|i| LayerKey::new(1, &Digest::from_bytes([i as u8; 32]))).collect(),
         verity: BTreeSet::new(),
         overlay_options: strings(["index=off", "volatile"]),
+        merged: None,
         mapping: None,
     }
 }

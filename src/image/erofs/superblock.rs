@@ -5,7 +5,10 @@ use crate::image::tree::BLOCK_SIZE;
 const BLOCK: usize = BLOCK_SIZE as usize;
 const OFFSET: usize = 1024;
 pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
-const BLOCK_BITS: u8 = 12;
+/// Block size of image layout v1, as a power of two.
+pub(super) const BLOCK_BITS: u8 = 12;
+/// The smallest block size of the format.
+const BLOCK_BITS_MIN: u8 = 9;
 
 /// `EROFS_FEATURE_COMPAT_SB_CHKSUM`: the checksum is valid.
 const COMPAT_CHECKSUM: u32 = 1;
@@ -16,9 +19,11 @@ pub(super) const INCOMPAT_CHUNKED_FILE: u32 = 4;
 /// `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`: file data may be on other devices.
 pub(super) const INCOMPAT_DEVICE_TABLE: u32 = 8;
 
-/// What the superblock says of an image with 4096-byte blocks.
+/// What the superblock says of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// Size of a block, as a power of two: 12 in layout v1, 9 to 12 in what others make.
+    pub block_bits: u8,
     /// Number of the root directory's inode.
     pub root_nid: u16,
     /// Number of inodes.
@@ -51,6 +56,9 @@ pub enum InvalidSuperblock {
     /// Another block size.
     #[error("EROFS blocks of 2^{0} bytes, only 4096 are supported")]
     BlockSize(u8),
+    /// A block size that not every machine can mount.
+    #[error("EROFS blocks of 2^{0} bytes, only 512 to 4096 are supported: make the image with -b4096")]
+    ForeignBlockSize(u8),
     /// An image without checksum.
     #[error("the EROFS superblock has no checksum: make the image with one (mkfs.erofs does by default)")]
     NoChecksum,
@@ -70,21 +78,36 @@ impl Superblock {
     /// # Errors
     /// If it is not the superblock of an EROFS image, or damaged.
     pub fn parse(image: &[u8]) -> Result<Self, InvalidSuperblock> {
+        let superblock = Self::parse_foreign(image)?;
+        match superblock.block_bits {
+            BLOCK_BITS => Ok(superblock),
+            bits => Err(InvalidSuperblock::BlockSize(bits)),
+        }
+    }
+
+    /// The same for an image that someone else made, which may have blocks of 512 to 4096 bytes. Larger ones
+    /// could be mounted on machines with larger pages only.
+    ///
+    /// # Errors
+    /// If it is not the superblock of an EROFS image, or damaged.
+    pub fn parse_foreign(image: &[u8]) -> Result<Self, InvalidSuperblock> {
         let block: &[u8; BLOCK] = image.first_chunk().ok_or(InvalidSuperblock::TooShort(image.len()))?;
         if u32_at(block, 0) != MAGIC {
             return Err(InvalidSuperblock::Magic);
         }
-        if block[OFFSET + 12] != BLOCK_BITS {
-            return Err(InvalidSuperblock::BlockSize(block[OFFSET + 12]));
+        let block_bits = block[OFFSET + 12];
+        if !(BLOCK_BITS_MIN..=BLOCK_BITS).contains(&block_bits) {
+            return Err(InvalidSuperblock::ForeignBlockSize(block_bits));
         }
         if u32_at(block, 8) & COMPAT_CHECKSUM == 0 {
             return Err(InvalidSuperblock::NoChecksum);
         }
-        let (stored, computed) = (u32_at(block, 4), checksum(block));
+        let (stored, computed) = (u32_at(block, 4), checksum(block, block_bits));
         if stored != computed {
             return Err(InvalidSuperblock::Checksum { stored, computed });
         }
         Ok(Self {
+            block_bits,
             root_nid: u16::from_le_bytes(array_at(block, 14)),
             inodes: u64::from_le_bytes(array_at(block, 16)),
             blocks: u32_at(block, 36),
@@ -97,10 +120,28 @@ impl Superblock {
         })
     }
 
+    /// Size of a block in bytes.
+    #[must_use]
+    pub const fn block_size(&self) -> u64 {
+        1 << self.block_bits
+    }
+
     /// Size of the image in bytes. A file that holds it is at least as long.
     #[must_use]
     pub fn image_size(&self) -> u64 {
-        u64::from(self.blocks) * BLOCK_SIZE
+        u64::from(self.blocks) << self.block_bits
+    }
+
+    /// Gives the image whose first 4096 bytes these are another UUID, and leaves all else as it is.
+    ///
+    /// # Errors
+    /// As [`Superblock::parse_foreign`].
+    pub fn replace_uuid(image: &mut [u8; BLOCK], uuid: [u8; 16]) -> Result<(), InvalidSuperblock> {
+        let superblock = Self::parse_foreign(image)?;
+        image[OFFSET + 48..OFFSET + 64].copy_from_slice(&uuid);
+        let checksum = checksum(image, superblock.block_bits);
+        image[OFFSET + 4..OFFSET + 8].copy_from_slice(&checksum.to_le_bytes());
+        Ok(())
     }
 
     /// The image's first block. What is not set here is zero, build time and volume name too.
@@ -111,7 +152,7 @@ impl Superblock {
         };
         put(0, &MAGIC.to_le_bytes());
         put(8, &(COMPAT_CHECKSUM | COMPAT_MTIME).to_le_bytes());
-        put(12, &[BLOCK_BITS]);
+        put(12, &[self.block_bits]);
         put(14, &self.root_nid.to_le_bytes());
         put(16, &self.inodes.to_le_bytes());
         put(36, &self.blocks.to_le_bytes());
@@ -121,18 +162,21 @@ impl Superblock {
         put(80, &self.incompatible.to_le_bytes());
         put(86, &self.devices.to_le_bytes());
         put(88, &self.device_slot.to_le_bytes());
-        let checksum = checksum(&block);
+        let checksum = checksum(&block, self.block_bits);
         block[OFFSET + 4..OFFSET + 8].copy_from_slice(&checksum.to_le_bytes());
         block
     }
 }
 
-/// CRC-32C of the block from the superblock on, the checksum's own bytes as zeros. The format
+/// CRC-32C of the superblock's block from the superblock on, the checksum's own bytes as zeros. The format
 /// leaves out the final inversion that CRC-32C is usually defined with.
-fn checksum(block: &[u8; BLOCK]) -> u32 {
-    let crc = crc32c::crc32c(&block[OFFSET..OFFSET + 4]);
+fn checksum(image: &[u8; BLOCK], block_bits: u8) -> u32 {
+    let block = 1 << block_bits;
+    // In small blocks the superblock is the first thing of its own, as `erofs_superblock_csum_verify` has it.
+    let covered = if block > OFFSET { block - OFFSET } else { block };
+    let crc = crc32c::crc32c(&image[OFFSET..OFFSET + 4]);
     let crc = crc32c::crc32c_append(crc, &[0; 4]);
-    !crc32c::crc32c_append(crc, &block[OFFSET + 8..])
+    !crc32c::crc32c_append(crc, &image[OFFSET + 8..OFFSET + covered])
 }
 
 fn u32_at(block: &[u8; BLOCK], offset: usize) -> u32 {
@@ -152,6 +196,7 @@ mod tests {
 
     fn superblock() -> Superblock {
         Superblock {
+            block_bits: BLOCK_BITS,
             root_nid: 1,
             inodes: 0x1_0000_0002,
             blocks: 77,
@@ -195,6 +240,17 @@ mod tests {
     }
 
     #[test]
+    fn another_uuid_changes_nothing_else() {
+        for bits in [9, 12] {
+            let before = Superblock { block_bits: bits, ..superblock() };
+            let mut block = before.encode();
+            Superblock::replace_uuid(&mut block, *b"fedcba9876543210").unwrap();
+            let after = Superblock { uuid: *b"fedcba9876543210", ..before };
+            assert_eq!(block, after.encode());
+        }
+    }
+
+    #[test]
     fn damage_is_found() {
         let whole = superblock().encode();
         assert_eq!(Superblock::parse(&whole[..4095]), Err(InvalidSuperblock::TooShort(4095)));
@@ -208,9 +264,17 @@ mod tests {
 
     #[test]
     fn other_images_are_told_apart() {
-        let mut block = superblock().encode();
-        block[OFFSET + 12] = 9;
-        assert_eq!(Superblock::parse(&block), Err(InvalidSuperblock::BlockSize(9)));
+        for bits in [9, 10, 11] {
+            let small = Superblock { block_bits: bits, ..superblock() };
+            assert_eq!(Superblock::parse(&small.encode()), Err(InvalidSuperblock::BlockSize(bits)));
+            let parsed = Superblock::parse_foreign(&small.encode()).unwrap();
+            assert_eq!((parsed, parsed.image_size()), (small, 77 << bits));
+        }
+        for bits in [0, 8, 13, 255] {
+            let mut block = superblock().encode();
+            block[OFFSET + 12] = bits;
+            assert_eq!(Superblock::parse(&block), Err(InvalidSuperblock::ForeignBlockSize(bits)));
+        }
         let mut block = superblock().encode();
         block[OFFSET + 8] = 2;
         assert_eq!(Superblock::parse(&block), Err(InvalidSuperblock::NoChecksum));

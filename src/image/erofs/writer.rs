@@ -9,7 +9,7 @@ use super::directory::{self, Link, Target};
 use super::error::Error;
 use super::format::{CHUNK_INDEX_SIZE, DataLayout, Record, encode_chunk_index};
 use super::plan::{Content, Place, Plan, Tail};
-use super::superblock::{INCOMPAT_CHUNKED_FILE, INCOMPAT_DEVICE_TABLE, Superblock};
+use super::superblock::{BLOCK_BITS, INCOMPAT_CHUNKED_FILE, INCOMPAT_DEVICE_TABLE, Superblock};
 use super::walk::{Visit, Walk};
 use super::xattr::{self, SharedPool};
 use crate::image::tree::{BlockSink, Directory, Node, Tree};
@@ -174,6 +174,7 @@ impl<'t> Image<'t, '_> {
         let chunked = |place: &Place| matches!(place.content, Content::Stored(DataLayout::Chunked(_)));
         let has_chunks = self.plan.places.iter().any(chunked);
         Superblock {
+            block_bits: BLOCK_BITS,
             // The root is the first inode.
             root_nid: self.plan.nid(0) as u16,
             inodes: self.walk.visits.len() as u64,

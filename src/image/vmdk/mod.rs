@@ -5,7 +5,7 @@
 //!
 //! * Every line is `RW SECTORS FLAT "PATH" 0`: a whole file, or its beginning, also above 2 GiB. QEMU passes over
 //!   lines with `RDONLY` and `ZERO`, so that what follows moves; Cloud Hypervisor takes no disk with a line that is not
-//!   `FLAT`; releases of imago before 0.2.4 read the number at the end as bytes, the others as sectors.
+//!   `FLAT`; imago before 0.2.6 reads the number at the end as bytes, the others as sectors.
 //! * Paths are absolute, and without what some reader ends a word at ([`ExtentPath`]).
 //! * Comments are those that Cloud Hypervisor looks for, and no others.
 //!

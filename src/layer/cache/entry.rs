@@ -1,7 +1,8 @@
 //! One file of a cache, and whether it can be taken.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,8 @@ use super::RECORD_EXTENSION;
 use crate::image::digest::Digest;
 use crate::image::erofs::{self, InvalidSuperblock, Superblock};
 use crate::image::tree::BLOCK_SIZE;
-use crate::layer::LayerRecord;
+use crate::image::verity::{self, Geometry};
+use crate::layer::{HashTree, LayerRecord};
 use crate::store::{self, sidecar};
 
 /// Permission bits with which somebody besides the owner could change a file.
@@ -27,6 +29,8 @@ pub struct Entry {
 pub struct Checked {
     /// Its size in bytes, a multiple of 4096.
     pub image_bytes: u64,
+    /// Whether a dm-verity tree is a part of it.
+    pub hash_tree: HashTree,
 }
 
 /// Why a file cannot be taken.
@@ -50,7 +54,9 @@ pub enum Invalid {
     #[error(transparent)]
     Superblock(#[from] InvalidSuperblock),
     /// It was cut off, or something was appended.
-    #[error("it has {found} bytes, its superblock says {expected}")]
+    #[error(
+        "it has {found} bytes, its superblock says {expected}, and no dm-verity tree of this layer follows"
+    )]
     Size {
         /// The size of the file in bytes.
         found: u64,
@@ -107,18 +113,39 @@ impl Entry {
     pub fn check(&self) -> Result<Checked, Invalid> {
         let metadata = self.path.symlink_metadata()?;
         check_owner(&metadata)?;
-        let mut first = Vec::new();
-        File::open(&self.path)?.take(BLOCK_SIZE).read_to_end(&mut first)?;
-        let superblock = Superblock::parse(&first)?;
-        let (found, expected) = (metadata.len(), superblock.image_size());
-        if found != expected {
-            return Err(Invalid::Size { found, expected });
-        }
+        let file = File::open(&self.path)?;
+        let superblock = Superblock::parse(&block_at(&file, 0)?)?;
         if superblock.uuid != erofs::uuid(&self.diff_id) {
             return Err(Invalid::Foreign);
         }
-        Ok(Checked { image_bytes: found })
+        let (found, expected) = (metadata.len(), superblock.image_size());
+        let hash_tree = match found == expected {
+            true => HashTree::Without,
+            false if self.has_tree(&file, found, expected)? => HashTree::With,
+            false => return Err(Invalid::Size { found, expected }),
+        };
+        Ok(Checked { image_bytes: found, hash_tree })
     }
+
+    /// Whether the superblock of this layer's dm-verity tree follows an image of so many bytes, and the file,
+    /// of so many bytes, ends where the tree does.
+    fn has_tree(&self, file: &File, file_bytes: u64, image_bytes: u64) -> io::Result<bool> {
+        let geometry = NonZeroU64::new(image_bytes / BLOCK_SIZE).and_then(Geometry::new);
+        let Some(geometry) = geometry.filter(|geometry| geometry.file_size() == file_bytes) else {
+            return Ok(false);
+        };
+        let expected = verity::Superblock::new(verity::uuid(&self.diff_id), geometry).encode();
+        Ok(block_at(file, image_bytes)? == expected)
+    }
+}
+
+/// At most the block at this offset.
+fn block_at(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+    let mut block = Vec::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(offset))?;
+    file.take(BLOCK_SIZE).read_to_end(&mut block)?;
+    Ok(block)
 }
 
 fn check_owner(metadata: &Metadata) -> Result<(), Invalid> {

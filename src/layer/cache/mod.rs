@@ -1,8 +1,9 @@
 //! Layer caches: directories of finished layer files, which the operator fills and keeps.
 //!
 //! ```text
-//! DIRECTORY/sha256/XX/HEX.erofs    the layer with the diffID sha256:HEX, which begins with XX
-//! DIRECTORY/sha256/XX/HEX.json     its record, where this project made the file
+//! DIRECTORY/sha256/XX/HEX.erofs           the layer with the diffID sha256:HEX, which begins with XX
+//! DIRECTORY/sha256/XX/HEX.erofs.dmverity  the parameters of its dm-verity tree, where the file has one
+//! DIRECTORY/sha256/XX/HEX.json            its record, where this project made the file
 //! ```
 //!
 //! The layout is that of containerd's `layer_content_caches` (erofs snapshotter, `CacheBlobPath`), which
@@ -34,6 +35,8 @@ const ALGORITHM: &str = "sha256";
 const IMAGE_EXTENSION: &str = "erofs";
 /// Ends the names of records, behind a point.
 const RECORD_EXTENSION: &str = "json";
+/// Ends the names of files with the parameters of dm-verity trees, behind a point.
+const VERITY_EXTENSION: &str = "erofs.dmverity";
 
 /// A directory of layer files.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Entry, LayerCache, RECORD_EXTENSION};
+use serde::Serialize;
+
+use super::{Entry, LayerCache, RECORD_EXTENSION, VERITY_EXTENSION};
 use crate::image::digest::Digest;
 use crate::layer::LayerRecord;
 use crate::store::Error;
@@ -47,11 +49,13 @@ impl Slot {
         fs::set_permissions(&self.path, Permissions::from_mode(FILE_MODE))
             .and_then(|()| File::open(&self.path)?.sync_all())
             .map_err(Error::io("sync", &self.path))?;
-        // The record comes first: a file is an entry from the moment that it has its name.
-        let beside = place.with_extension(RECORD_EXTENSION);
-        sidecar::write(&beside, record, Durability::Synced)?;
-        fs::set_permissions(&beside, Permissions::from_mode(FILE_MODE))
-            .map_err(Error::io("set the mode of", &beside))?;
+        // These come first: a file is an entry from the moment that it has its name.
+        write_beside(&place.with_extension(RECORD_EXTENSION), record)?;
+        let parameters = place.with_extension(VERITY_EXTENSION);
+        match &record.verity {
+            Some(verity) => write_beside(&parameters, verity)?,
+            None => remove_if_there(&parameters)?,
+        }
         fs::rename(&self.path, &place).map_err(Error::io("rename to", &place))?;
         sync_directories(shelf, self.cache.directory())?;
         Ok(Entry::new(place, diff_id))
@@ -62,6 +66,20 @@ impl Drop for Slot {
     fn drop(&mut self) {
         // After a publication nothing has this name any more.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes a file that lies beside a layer's, for whoever may read that.
+fn write_beside(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    sidecar::write(path, value, Durability::Synced)?;
+    fs::set_permissions(path, Permissions::from_mode(FILE_MODE)).map_err(Error::io("set the mode of", path))
+}
+
+/// Removes what tells of the tree of a file that is being replaced.
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path).map_err(Error::io("remove", path)) {
+        Err(error) if error.is_not_found() => Ok(()),
+        removed => removed,
     }
 }
 

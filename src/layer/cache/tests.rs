@@ -7,7 +7,7 @@ use tar_core::builder::EntryBuilder;
 
 use super::*;
 use crate::image::erofs::InvalidSuperblock;
-use crate::layer::{HashTree, LayerRecord, build};
+use crate::layer::{HashTree, LayerRecord, Verity, build};
 
 /// A tar with `/` in an unusual mode and one file.
 fn tar(content: &[u8]) -> Vec<u8> {
@@ -24,11 +24,15 @@ fn tar(content: &[u8]) -> Vec<u8> {
 
 /// Builds the layer of a tar into a cache.
 fn put(cache: &LayerCache, tar: &[u8]) -> Entry {
+    put_with(HashTree::Without, cache, tar)
+}
+
+fn put_with(hash_tree: HashTree, cache: &LayerCache, tar: &[u8]) -> Entry {
     let diff_id = Digest::of(tar);
     let slot = cache.slot().unwrap();
-    let built =
-        build::read(&mut Cursor::new(tar), slot.path(), HashTree::Without).unwrap().seal(&diff_id).unwrap();
-    let record = LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, diff_id);
+    let built = build::read(&mut Cursor::new(tar), slot.path(), hash_tree).unwrap().seal(&diff_id).unwrap();
+    let record = LayerRecord::from_tar(diff_id, tar.len() as u64, built.image_bytes, built.root, diff_id)
+        .with_verity(built.verity);
     slot.publish(diff_id, &record).unwrap()
 }
 
@@ -107,7 +111,8 @@ fn a_file_is_proven_by_its_tar_and_by_no_other() {
     let tar_bytes = tar(&content);
     let diff_id = Digest::of(&tar_bytes);
     let entry = put(&cache, &tar_bytes);
-    let prove = |tar: &[u8]| proof::read(&mut Cursor::new(tar), entry.path())?.finish(&diff_id);
+    let prove =
+        |tar: &[u8]| proof::read(&mut Cursor::new(tar), entry.path(), HashTree::Without)?.finish(&diff_id);
 
     let proven = prove(&tar_bytes).unwrap();
     assert_eq!(proven.image_bytes, entry.check().unwrap().image_bytes);
@@ -125,7 +130,7 @@ fn each_changed_bit_of_a_file_is_noticed() {
     let diff_id = Digest::of(&tar);
     let entry = put(&cache, &tar);
     let whole = fs::read(entry.path()).unwrap();
-    let prove = || proof::read(&mut Cursor::new(&tar), entry.path())?.finish(&diff_id);
+    let prove = || proof::read(&mut Cursor::new(&tar), entry.path(), HashTree::Without)?.finish(&diff_id);
     for byte in (0..whole.len()).step_by(97) {
         let mut damaged = whole.clone();
         damaged[byte] ^= 1;
@@ -134,4 +139,63 @@ fn each_changed_bit_of_a_file_is_noticed() {
     }
     fs::write(entry.path(), [whole.as_slice(), &[0; 4096]].concat()).unwrap();
     assert!(matches!(prove(), Err(proof::Error::Different { .. })), "something was appended");
+}
+
+#[test]
+fn the_parameters_of_a_tree_lie_where_containerd_looks_for_them() {
+    let (_directory, cache) = cache();
+    let tar = tar(b"content");
+    let entry = put_with(HashTree::With, &cache, &tar);
+    let checked = entry.check().unwrap();
+    assert_eq!(checked.hash_tree, HashTree::With);
+    let parameters = PathBuf::from(format!("{}.dmverity", entry.path().display()));
+    let verity: Verity = serde_json::from_slice(&fs::read(&parameters).unwrap()).unwrap();
+    assert_eq!(Some(verity), entry.record().unwrap().unwrap().verity);
+    assert_eq!(verity.geometry().file_size(), checked.image_bytes);
+    assert_eq!(cache.entries().unwrap(), std::slice::from_ref(&entry));
+    // A layer without a tree in its place takes them away.
+    let entry = put(&cache, &tar);
+    assert_eq!(entry.check().unwrap().hash_tree, HashTree::Without);
+    assert!(!parameters.exists());
+}
+
+#[test]
+fn a_tree_is_proven_as_well_and_made_where_it_lacks() {
+    let (_directory, cache) = cache();
+    let tar = tar(&vec![5; 700_000]);
+    let diff_id = Digest::of(&tar);
+    let prove = |path: &Path| proof::read(&mut Cursor::new(&tar), path, HashTree::With)?.finish(&diff_id);
+
+    let bare = put(&cache, &tar);
+    let made = cache.directory().join("made");
+    fs::copy(bare.path(), &made).unwrap();
+    let made_verity = prove(&made).unwrap().verity.unwrap();
+    let entry = put_with(HashTree::With, &cache, &tar);
+    let whole = fs::read(entry.path()).unwrap();
+    assert!(fs::read(&made).unwrap() == whole, "made as the builder does");
+    let proven = prove(entry.path()).unwrap();
+    assert_eq!((proven.verity, proven.image_bytes), (Some(made_verity), whole.len() as u64));
+
+    for byte in (made_verity.image_size() as usize..whole.len()).step_by(511) {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 1;
+        fs::write(&made, damaged).unwrap();
+        assert!(matches!(prove(&made), Err(proof::Error::Different { .. })), "byte {byte}");
+    }
+    fs::write(&made, [whole.as_slice(), &[0; 4096]].concat()).unwrap();
+    assert!(matches!(prove(&made), Err(proof::Error::Different { .. })), "something was appended");
+}
+
+#[test]
+fn a_tree_that_is_cut_off_or_of_another_layer_is_refused() {
+    let (_directory, cache) = cache();
+    let entry = put_with(HashTree::With, &cache, &tar(b"content"));
+    let whole = fs::read(entry.path()).unwrap();
+    fs::write(entry.path(), &whole[..whole.len() - 4096]).unwrap();
+    assert!(matches!(entry.check(), Err(Invalid::Size { .. })));
+    let mut other = whole.clone();
+    let uuid = entry.record().unwrap().unwrap().verity.unwrap().image_size() as usize + 16;
+    other[uuid] ^= 1;
+    fs::write(entry.path(), other).unwrap();
+    assert!(matches!(entry.check(), Err(Invalid::Size { .. })));
 }

@@ -35,13 +35,22 @@ impl Transfer {
     }
 }
 
+/// What is to become of the file at its new place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is only read: a second name of the same file will do.
+    Read,
+    /// It is changed: it has to be a file of its own.
+    Change,
+}
+
 /// Makes `to`, which must not exist, the same file as `from`, and its data durable. Its name is not.
 ///
 /// # Errors
 /// If the operating system refuses. Then `to` does not exist.
-pub fn transfer(from: &Path, to: &Path) -> Result<Transfer, Error> {
+pub fn transfer(from: &Path, to: &Path, purpose: Purpose) -> Result<Transfer, Error> {
     let source = File::open(from).map_err(Error::io("open", from))?;
-    let made = make(from, &source, to).and_then(|how| {
+    let made = make(from, &source, to, purpose).and_then(|how| {
         // A second name of a file whose writer may never have synced it.
         File::open(to)?.sync_data()?;
         Ok(how)
@@ -53,13 +62,13 @@ pub fn transfer(from: &Path, to: &Path) -> Result<Transfer, Error> {
     })
 }
 
-fn make(from: &Path, source: &File, to: &Path) -> io::Result<Transfer> {
+fn make(from: &Path, source: &File, to: &Path, purpose: Purpose) -> io::Result<Transfer> {
     let target = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(to)?;
     if ioctl_ficlone(&target, source).is_ok() {
         return Ok(Transfer::Cloned);
     }
     fs::remove_file(to)?;
-    if fs::hard_link(from, to).is_ok() {
+    if purpose == Purpose::Read && fs::hard_link(from, to).is_ok() {
         return Ok(Transfer::Linked);
     }
     let mut target = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(to)?;
@@ -78,7 +87,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::write(&from, [7; 8192]).unwrap();
-        let how = transfer(&from, &to).unwrap();
+        let how = transfer(&from, &to, Purpose::Read).unwrap();
         assert_ne!(how, Transfer::Copied);
         assert_eq!(fs::read(&to).unwrap(), [7; 8192]);
         let same = fs::metadata(&from).unwrap().ino() == fs::metadata(&to).unwrap().ino();
@@ -86,11 +95,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_will_be_changed_is_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::write(&from, [7; 8192]).unwrap();
+        transfer(&from, &to, Purpose::Change).unwrap();
+        fs::write(&to, "changed").unwrap();
+        assert_eq!(fs::read(&from).unwrap(), [7; 8192]);
+    }
+
+    #[test]
     fn what_is_there_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::write(&from, "new").unwrap();
-        assert!(transfer(&from.join("nothing"), &to).is_err());
+        assert!(transfer(&from.join("nothing"), &to, Purpose::Read).is_err());
         assert!(!to.exists());
     }
 }

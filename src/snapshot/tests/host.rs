@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::config::Layers;
 use crate::error::{self, Classify};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
@@ -21,6 +22,8 @@ pub(super) const DIR: &str = "dir";
 /// Profile in block mode.
 pub(super) const BLOCK: &str = "block";
 pub(super) const BLOCK_SIZE: u64 = 16 << 20;
+/// Profile in directory mode that has its layers merged.
+pub(super) const MERGED: &str = "merged";
 
 pub(super) struct Host {
     pub(super) root: TempDir,
@@ -133,7 +136,10 @@ pub(super) fn settings(root: &Path) -> SnapshotSettings {
         overlay_options: vec!["index=off".parse().unwrap()],
         ..Profile::default()
     };
-    let profiles = BTreeMap::from([(DIR.to_owned(), profile(0)), (BLOCK.to_owned(), profile(BLOCK_SIZE))]);
+    let merged = Profile { layers: Layers::Merged, ..profile(0) };
+    let profiles = [(DIR, profile(0)), (BLOCK, profile(BLOCK_SIZE)), (MERGED, merged)];
+    let profiles: BTreeMap<_, _> =
+        profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
     SnapshotSettings {
         root: root.to_str().unwrap().parse().unwrap(),
         protection: Protection::default(),

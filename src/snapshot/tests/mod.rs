@@ -3,6 +3,7 @@
 mod crash;
 mod host;
 mod layers;
+mod merging;
 mod overlaid;
 mod plan;
 mod protection;

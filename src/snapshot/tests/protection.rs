@@ -7,8 +7,8 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::host::{DIR, Host, Layer, names_in, settings};
 use crate::error::{Classify, Kind};
-use crate::layer::Protection;
 use crate::layer::protection::has_fsverity;
+use crate::layer::{Protection, Recipe};
 use crate::skipped::skip;
 use crate::snapshot::{Error, Labels, Missing, Snapshotter};
 
@@ -150,7 +150,7 @@ fn a_layer_that_was_replaced_is_not_handed_out() {
         assert!(matches!(error, Error::Tampered { .. }), "{error}");
         assert_eq!(error.kind(), Kind::DataLoss);
     }
-    assert_eq!(s.layer_of_blob(&layer.blob, &crate::layer::Recipe::Native), None, "it would be shared");
+    assert_eq!(s.layer_of_blob(&layer.blob, &Recipe::Native), None, "it would be shared");
     // The next pull makes it anew.
     host.commit_layer(DIR, "again", None, &layer);
     s.mounts(DIR, "before").unwrap();

@@ -47,6 +47,13 @@ fn layers_become_the_images_that_a_daemon_would_make() {
     let built = lines(&["build", "--output", &place.arg("built"), &source]);
     assert_eq!(read(&native, &layer["digest"]), fs::read(text(&built[0], "file")).expect("layer"));
 
+    let with_tree = lines(&["build", "--verity", "--output", &place.arg("verity"), &source]);
+    let annotation = layer["annotations"]["io.nexuserofs.verity"].as_str().expect("annotation");
+    let parameters: Value = serde_json::from_str(annotation).expect("JSON");
+    let root = format!("sha256:{}", text(&with_tree[0]["verity"], "roothash"));
+    assert_eq!(parameters["root_digest"], root);
+    assert_eq!(parameters["data_blocks"], with_tree[0]["verity"]["data_blocks"]);
+
     lines(&["convert", &source, &place.arg("again")]);
     assert_eq!(index(&place.path("again")), index(&native), "the same output again");
     lines(&["convert", &place.arg("native"), &place.arg("kept")]);

@@ -12,10 +12,15 @@ use super::daemon::Place;
 mod build;
 mod cache;
 mod convert;
+mod device;
+mod inspect;
 mod manifest;
+mod mount;
+mod verify;
 
 pub(crate) const USAGE: i32 = 64;
 pub(crate) const DATA: i32 = 65;
+pub(crate) const UNPROVEN: i32 = 69;
 
 pub(crate) fn tool(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_nexuserofs"))
@@ -82,4 +87,18 @@ pub(crate) fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> 
     fs::write(layout.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())
         .expect("marker");
     place.arg(name)
+}
+
+#[test]
+fn every_verb_is_in_the_tools_reference() {
+    let help = String::from_utf8(tool(&["--help"]).stdout).expect("UTF-8");
+    let reference = include_str!("../../../docs/tool.md");
+    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "device", "cache"] {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+        let is_told =
+            reference.contains(&format!("`{verb}`")) && reference.contains(&format!("nexuserofs {verb}"));
+        assert!(is_told || ["cache", "device"].contains(&verb), "{verb}");
+        let said = tool(&[verb, "--help"]);
+        assert!(said.status.success(), "{verb}");
+    }
 }

@@ -11,7 +11,9 @@ use nexuserofs_integration::unpack::{Durability, Unpacker};
 
 /// Who unpacks, and what happens to the file before the commit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contender {
+pub(super) struct Contender<'a> {
+    /// Where: the layers' content is in its containerd's store.
+    pub(super) node: &'a Node,
     /// Name of the snapshotter.
     pub(super) snapshotter: &'static str,
     /// Whether the file is synced in addition.
@@ -32,28 +34,27 @@ pub(super) struct Times {
 ///
 /// # Errors
 /// An unpacking fails.
-pub(super) fn measure(
-    node: &Node,
-    contenders: &[Contender],
-    layers: &[Layer],
-    rounds: u32,
-) -> Result<Vec<Times>> {
-    let unpacker = Unpacker::new(node.containerd.connect(super::unpack::NAMESPACE)?);
-    let mut turns: Vec<(Contender, Vec<Times>)> =
-        contenders.iter().map(|contender| (*contender, Vec::new())).collect();
+pub(super) fn measure<'a>(contenders: &[Contender<'a>], layers: &[Layer], rounds: u32) -> Result<Vec<Times>> {
+    let turn = |contender: &Contender<'a>| -> Result<_> {
+        let connection = contender.node.containerd.connect(super::unpack::NAMESPACE)?;
+        Ok((*contender, Unpacker::new(connection), Vec::new()))
+    };
+    let mut turns: Vec<(Contender<'a>, Unpacker, Vec<Times>)> =
+        contenders.iter().map(turn).collect::<Result<_>>()?;
     for _ in 0..rounds {
-        for (contender, samples) in &mut turns {
-            samples.push(once(node, &unpacker, *contender, layers)?);
+        for (contender, unpacker, samples) in &mut turns {
+            samples.push(once(*contender, unpacker, layers)?);
         }
         turns.reverse();
     }
     if rounds % 2 == 1 {
         turns.reverse();
     }
-    Ok(turns.iter().map(|(_, samples)| median(samples)).collect())
+    Ok(turns.iter().map(|(_, _, samples)| median(samples)).collect())
 }
 
-fn once(node: &Node, unpacker: &Unpacker, contender: Contender, layers: &[Layer]) -> Result<Times> {
+fn once(contender: Contender<'_>, unpacker: &Unpacker, layers: &[Layer]) -> Result<Times> {
+    let node = contender.node;
     settle(node.dir())?;
     let mut processes = vec![node.containerd.pid()];
     if let Some(daemon) = &node.daemon {

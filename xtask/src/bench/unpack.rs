@@ -22,9 +22,12 @@ pub(super) const NAMESPACE: &str = "bench";
 /// From this many entries on, containerd's default options take so long that one round must do.
 const SLOW_ENTRIES: u32 = 20_000;
 
-const OURS: Contender = Contender { snapshotter: SNAPSHOTTER, durability: Durability::AsIs };
-const PEER: Contender = Contender { snapshotter: BUILTIN_EROFS, durability: Durability::AsIs };
-const PEER_SYNCED: Contender = Contender { snapshotter: BUILTIN_EROFS, durability: Durability::Synced };
+/// A snapshotter, and what happens to its file before the commit.
+type Who = (&'static str, Durability);
+
+const OURS: Who = (SNAPSHOTTER, Durability::AsIs);
+const PEER: Who = (BUILTIN_EROFS, Durability::AsIs);
+const PEER_SYNCED: Who = (BUILTIN_EROFS, Durability::Synced);
 
 pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
     let bars = Bars::new(14);
@@ -89,7 +92,7 @@ fn measure_against(bed: &Bed, peer: Peer, layers: &Layers, report: &mut Report) 
 }
 
 /// Brings an image's content into containerd's store.
-fn fetch(node: &Node, image: &Image) -> Result<Vec<Layer>> {
+pub(super) fn fetch(node: &Node, image: &Image) -> Result<Vec<Layer>> {
     let reference = node.push(image)?;
     node.containerd.fetch(NAMESPACE, &reference)?;
     image.layers()
@@ -100,10 +103,12 @@ fn row(
     peer: Peer,
     layers: &[Layer],
     node: &Node,
-    contenders: &[Contender],
+    who: &[Who],
     rounds: u32,
 ) -> Result<Row> {
     eprintln!("measuring {name} against {peer:?}, {rounds} rounds");
-    let times: Vec<Times> = measure(node, contenders, layers, rounds)?;
+    let contenders: Vec<Contender<'_>> =
+        who.iter().map(|&(snapshotter, durability)| Contender { node, snapshotter, durability }).collect();
+    let times: Vec<Times> = measure(&contenders, layers, rounds)?;
     Ok(Row { name, peer, bytes: layers.iter().map(|layer| layer.blob.size).sum(), rounds, times })
 }

@@ -47,6 +47,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: |context| one_program(context, "conformance"),
     },
     Tier {
+        name: "tool",
+        about: "the operator's tool against erofs-utils, cryptsetup and containerd",
+        run: |context| one_program(context, "tool"),
+    },
+    Tier {
         name: "versions",
         about: "containerd 2.3, 2.1 and 1.7: pull, run, diff, remove",
         run: |context| one_program(context, "versions"),
@@ -68,7 +73,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "device",
-        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS; in a guest, Linux 6.12",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
         run: device,
     },
     Tier {
@@ -76,6 +81,7 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "a guest that trusts a signed list only: its root put together, and all that a host might do to it",
         run: guest,
     },
+    Tier { name: "vm", about: "a guest as containerd host: dm-verity, fs-verity, project quotas", run: vm },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
     Tier {
         name: "soak",
@@ -148,6 +154,8 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("containerd"))?;
     count += Count::of_tests(real_components("diff"))?;
     count += Count::of_tests(real_components("caches"))?;
+    count += Count::of_tests(real_components("merged"))?;
+    count += Count::of_tests(real_components("formats"))?;
     Ok(count)
 }
 
@@ -174,6 +182,12 @@ fn guest(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
     Ok(count)
+}
+
+/// The guest and what is in it are made by the test program.
+fn vm(_: &Context) -> Result<Count> {
+    install_protoc()?;
+    Count::of_tests(real_components("vm_host"))
 }
 
 fn crash(context: &Context) -> Result<Count> {

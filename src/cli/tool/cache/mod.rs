@@ -15,7 +15,9 @@ use super::source::{self, Blob};
 use crate::cli::exit::Exit;
 use crate::diff::offline::{self, Converted};
 use crate::image::digest::Digest;
-use crate::layer::cache::{Entry, LayerCache, transfer};
+use crate::layer::cache::entry::Checked;
+use crate::layer::cache::transfer::{self, Purpose};
+use crate::layer::cache::{Entry, LayerCache};
 use crate::layer::shelf::Found;
 use crate::layer::{HashTree, LayerKey, Shelf, open};
 use crate::store;
@@ -24,7 +26,9 @@ use crate::store;
 pub(super) fn run(verb: &CacheVerb, console: Console) -> Result<Exit, Error> {
     let mut report = Report::default();
     let done = match verb {
-        CacheVerb::Add { directory, sources } => add(directory, sources, &mut report),
+        CacheVerb::Add { directory, sources, verity } => {
+            add(directory, HashTree::wanted(*verity), sources, &mut report)
+        }
         CacheVerb::Export { directory, root } => export(directory, root, &mut report),
         CacheVerb::List { directory } => list(directory, &mut report),
         CacheVerb::Verify { directory } => verify(directory, &mut report),
@@ -35,15 +39,20 @@ pub(super) fn run(verb: &CacheVerb, console: Console) -> Result<Exit, Error> {
     Ok(if report.lines().iter().any(is_refused) { Exit::Data } else { Exit::Success })
 }
 
-/// Builds the layers of `sources` into the cache in `directory`.
-fn add(directory: &Path, sources: &[PathBuf], report: &mut Report<CacheLine>) -> Result<(), Error> {
+/// Builds the layers of `sources` into the cache in `directory`, with or without dm-verity trees.
+fn add(
+    directory: &Path,
+    hash_tree: HashTree,
+    sources: &[PathBuf],
+    report: &mut Report<CacheLine>,
+) -> Result<(), Error> {
     let cache = LayerCache::new(directory.to_owned());
     for path in sources {
         for blob in source::blobs(path, &Selection::default())? {
-            let known = blob.layer().and_then(|layer| usable(&cache, &layer.diff_id));
+            let known = blob.layer().and_then(|layer| usable(&cache, &layer.diff_id, hash_tree));
             match known {
                 Some(entry) => report.add(CacheLine::new(&entry, State::Present)),
-                None => build(&cache, &blob, report)?,
+                None => build(&cache, hash_tree, &blob, report)?,
             }
         }
     }
@@ -51,14 +60,19 @@ fn add(directory: &Path, sources: &[PathBuf], report: &mut Report<CacheLine>) ->
 }
 
 /// Builds a layer and puts it into the cache, if it is what its image says.
-fn build(cache: &LayerCache, blob: &Blob, report: &mut Report<CacheLine>) -> Result<(), Error> {
+fn build(
+    cache: &LayerCache,
+    hash_tree: HashTree,
+    blob: &Blob,
+    report: &mut Report<CacheLine>,
+) -> Result<(), Error> {
     let mut bytes: Box<dyn Read + Send> = blob.open()?.bytes;
     let slot = cache.slot()?;
-    let converted = offline::convert(&mut bytes, slot.path(), HashTree::Without)
+    let converted = offline::convert(&mut bytes, slot.path(), hash_tree)
         .map_err(|source| Error::Layer { path: blob.name(), source })?;
     blob.check(&converted)?;
     let Converted { diff_id, record, .. } = converted;
-    let line = match usable(cache, &diff_id) {
+    let line = match usable(cache, &diff_id, hash_tree) {
         Some(entry) => CacheLine::new(&entry, State::Present),
         None => CacheLine::new(&slot.publish(diff_id, &record)?, State::Added),
     };
@@ -89,7 +103,7 @@ fn export_layer(
     let record = shelf.read_record(key)?;
     // What a snapshot wrote is of no use anywhere else, and caches hold the project's own layout only.
     let Some(diff_id) = record.native_diff_id() else { return Ok(()) };
-    if let Some(entry) = usable(cache, &diff_id) {
+    if let Some(entry) = usable(cache, &diff_id, HashTree::wanted(record.verity.is_some())) {
         report.add(CacheLine::new(&entry, State::Present));
         return Ok(());
     }
@@ -98,7 +112,7 @@ fn export_layer(
         return Ok(());
     }
     let slot = cache.slot()?;
-    transfer::transfer(&shelf.image(key), slot.path())?;
+    transfer::transfer(&shelf.image(key), slot.path(), Purpose::Read)?;
     report.add(CacheLine::new(&slot.publish(diff_id, &record)?, State::Added));
     Ok(())
 }
@@ -145,7 +159,8 @@ fn existing(directory: &Path) -> Result<LayerCache, Error> {
     Ok(LayerCache::new(directory.to_owned()))
 }
 
-/// The layer, if the cache has one that daemons take.
-fn usable(cache: &LayerCache, diff_id: &Digest) -> Option<Entry> {
-    cache.find(diff_id).filter(|entry| entry.check().is_ok())
+/// The layer, if the cache has one that daemons take, with a dm-verity tree if it is to have one.
+fn usable(cache: &LayerCache, diff_id: &Digest, hash_tree: HashTree) -> Option<Entry> {
+    let has = |checked: Checked| hash_tree == HashTree::Without || checked.hash_tree == HashTree::With;
+    cache.find(diff_id).filter(|entry| entry.check().is_ok_and(has))
 }

@@ -1,5 +1,6 @@
 //! The blob of a layer that is an EROFS image.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::cli::tool::oci::{Descriptor, Layout, LayoutWriter};
 use crate::cli::tool::progress::Progress;
 use crate::diff::offline;
 use crate::image::digest::Digest;
-use crate::layer::HashTree;
+use crate::layer::{HashTree, Verity};
 use crate::store;
 
 /// Type of a layer that is an EROFS image (`core/images/mediatypes.go`, containerd 2.3).
@@ -19,6 +20,10 @@ const EROFS_TYPE: &str = "application/vnd.erofs.layer.v1";
 const EROFS_ZSTD_TYPE: &str = "application/vnd.erofs.layer.v1+zstd";
 /// What `zstd` does without being told. Another level would give other bytes.
 const ZSTD_LEVEL: i32 = 3;
+
+/// Annotation of a layer with the parameters of the dm-verity tree that belongs behind its image, as JSON
+/// (`guest::verity::Parameters`). The tree itself is not in the blob: it follows from the image.
+const VERITY_ANNOTATION: &str = "io.nexuserofs.verity";
 
 /// A layer that is an EROFS image.
 #[derive(Clone, Debug)]
@@ -40,9 +45,10 @@ pub(super) fn make(
     let mut bytes: Box<dyn Read + Send> =
         Box::new(progress.count(source.open_blob(&layer.blob.digest)?.bytes));
     let draft = writer.draft()?;
-    let converted = offline::convert(&mut bytes, &draft, HashTree::Without)
+    let converted = offline::convert(&mut bytes, &draft, HashTree::With)
         .map_err(|source| Error::Layer { path: path(), source })?;
     layer.check(&converted, path)?;
+    let annotations = without_tree(&draft, converted.record.verity.as_ref())?;
     let (diff_id, size) = digest_of(&draft)?;
     let blob = if compress {
         let (digest, size) = compressed(&draft, size, writer)?;
@@ -51,7 +57,19 @@ pub(super) fn make(
         writer.add_file(&draft, &diff_id)?;
         Descriptor::new(EROFS_TYPE, diff_id, size)
     };
-    Ok(Native { blob, diff_id })
+    Ok(Native { blob: blob.with_annotations(annotations), diff_id })
+}
+
+/// Cuts the tree off the file `draft`, and returns what is said about it in its place.
+fn without_tree(draft: &Path, verity: Option<&Verity>) -> Result<BTreeMap<String, String>, Error> {
+    let Some(verity) = verity else { return Ok(BTreeMap::new()) };
+    let cut = File::options().write(true).open(draft).and_then(|file| file.set_len(verity.image_size()));
+    cut.map_err(store::Error::io("cut", draft))?;
+    let parameters =
+        verity.parameters().map_err(|source| Error::Parameters { path: draft.to_owned(), source })?;
+    let text = serde_json::to_string(&parameters)
+        .map_err(|source| Error::Layout { path: draft.to_owned(), source })?;
+    Ok(BTreeMap::from([(VERITY_ANNOTATION.to_owned(), text)]))
 }
 
 /// Takes a layer that is an image already as it is.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use self::layer::Native;
 use self::line::Converted;
+use self::rewrite::Features;
 use super::arguments::Convert;
 use super::error::Error;
 use super::oci::image::{DEPTH, Layer, Names, is_container};
@@ -34,6 +35,7 @@ pub(super) fn run(asked: &Convert, console: Console) -> Result<Exit, Error> {
         source,
         selection,
         compress: asked.zstd,
+        features: if asked.without_os_features { Features::Untold } else { Features::Told },
         layers: BTreeMap::new(),
         report: Report::default(),
     };
@@ -66,6 +68,7 @@ struct Conversion {
     writer: LayoutWriter,
     /// Whether the layers are compressed.
     compress: bool,
+    features: Features,
     progress: Progress,
     /// Layers that were converted, by the blob that they were made of.
     layers: BTreeMap<Digest, Native>,
@@ -127,8 +130,9 @@ impl Conversion {
         for layer in &image.layers {
             natives.push(self.native(layer)?);
         }
-        let platform = rewrite::platform(descriptor.platform.clone().unwrap_or(image.platform));
-        let configuration = rewrite::configuration(image.configuration, &natives);
+        let platform =
+            rewrite::platform(descriptor.platform.clone().unwrap_or(image.platform), self.features);
+        let configuration = rewrite::configuration(image.configuration, &natives, self.features);
         let config = self.writer.add_document(super::oci::CONFIG_TYPE, &configuration)?;
         let manifest = rewrite::manifest(document.value, &config, &natives);
         let written = self.writer.add_document(super::oci::MANIFEST_TYPE, &manifest)?;

@@ -8,16 +8,25 @@ use crate::cli::tool::oci::{Descriptor, INDEX_TYPE, MANIFEST_TYPE, Platform};
 /// What a system must be able to do to run an image of such layers (`os.features`), as containerd 2.3 has it.
 const FEATURE: &str = "erofs";
 
+/// Whether an image tells what it takes to run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Features {
+    /// Only clients that ask for such images are given it.
+    Told,
+    /// It looks like any other image.
+    Untold,
+}
+
 /// The configuration of an image with these layers.
-pub(super) fn configuration(mut value: Value, layers: &[Native]) -> Value {
+pub(super) fn configuration(mut value: Value, layers: &[Native], features: Features) -> Value {
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     value["rootfs"]["diff_ids"] = json!(diff_ids);
-    let mut features: Vec<String> = match value.get("os.features") {
-        Some(features) => serde_json::from_value(features.clone()).unwrap_or_default(),
-        None => Vec::new(),
-    };
-    require(&mut features);
-    value["os.features"] = json!(features);
+    if features == Features::Told {
+        let known = value.get("os.features").cloned().unwrap_or_default();
+        let mut known: Vec<String> = serde_json::from_value(known).unwrap_or_default();
+        require(&mut known);
+        value["os.features"] = json!(known);
+    }
     value
 }
 
@@ -39,14 +48,18 @@ pub(super) fn index(mut value: Value, manifests: &[Descriptor]) -> Value {
 }
 
 /// The platform of an image with such layers.
-pub(super) fn platform(mut platform: Platform) -> Platform {
-    require(&mut platform.os_features);
+pub(super) fn platform(mut platform: Platform, features: Features) -> Platform {
+    if features == Features::Told {
+        require(&mut platform.os_features);
+    }
     platform
 }
 
 fn require(features: &mut Vec<String>) {
     if !features.iter().any(|feature| feature == FEATURE) {
         features.push(FEATURE.to_owned());
+        // containerd compares them in order (`platforms.Only`).
+        features.sort();
     }
 }
 
@@ -68,10 +81,13 @@ mod tests {
         });
         let mut expected = before.clone();
         expected["rootfs"]["diff_ids"] = json!([Digest::of(b"image")]);
-        expected["os.features"] = json!(["other", "erofs"]);
-        let after = configuration(before, &[layer()]);
+        let untold = configuration(before.clone(), &[layer()], Features::Untold);
+        assert_eq!(untold, expected);
+        expected["os.features"] = json!(["erofs", "other"]);
+        let after = configuration(before, &[layer()], Features::Told);
         assert_eq!(after, expected);
-        assert_eq!(configuration(after, &[layer()]), expected, "a second time changes nothing");
+        let again = configuration(after, &[layer()], Features::Told);
+        assert_eq!(again, expected, "a second time changes nothing");
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::io::{self, Read};
 
 use super::data::Tail;
 use super::source::ReadAt;
-use crate::image::tree::{BLOCK_SIZE, Extent, FileData};
+use crate::image::tree::{Extent, FileData};
 
 /// Reads a file from its first byte to its size, holes as zeros.
 pub(super) struct FileReader<'i, S> {
     source: &'i S,
+    block_size: u64,
     size: u64,
     /// Runs that are not behind `position`.
     extents: std::slice::Iter<'i, Extent>,
@@ -27,9 +28,9 @@ struct Piece {
 }
 
 impl<'i, S: ReadAt> FileReader<'i, S> {
-    pub(super) fn new(source: &'i S, data: &'i FileData, tail: Option<Tail>) -> Self {
-        let piece = Piece { end: 0, place: None };
-        Self { source, size: data.size, extents: data.extents.iter(), tail, position: 0, piece }
+    pub(super) fn new(source: &'i S, block_size: u64, data: &'i FileData, tail: Option<Tail>) -> Self {
+        let (extents, piece) = (data.extents.iter(), Piece { end: 0, place: None });
+        Self { source, block_size, size: data.size, extents, tail, position: 0, piece }
     }
 
     /// The stretch that begins at `position`, which is the end of the last one and not of the file.
@@ -39,12 +40,12 @@ impl<'i, S: ReadAt> FileReader<'i, S> {
             return Piece { end: self.size, place: Some(tail.image_offset) };
         }
         let next = self.extents.as_slice().first();
-        let start = next.map_or(tail_start, |extent| extent.file_block * BLOCK_SIZE);
+        let start = next.map_or(tail_start, |extent| extent.file_block * self.block_size);
         match next {
             Some(extent) if start == self.position => {
                 self.extents.next();
-                let end = (extent.file_block + u64::from(extent.blocks)) * BLOCK_SIZE;
-                let place = u64::from(extent.image_block) * BLOCK_SIZE;
+                let end = (extent.file_block + u64::from(extent.blocks)) * self.block_size;
+                let place = u64::from(extent.image_block) * self.block_size;
                 Piece { end: end.min(self.size), place: Some(place) }
             }
             _ => Piece { end: start, place: None },

@@ -1,12 +1,13 @@
 //! Where the content of an inode is: runs of blocks, and perhaps a tail behind the inode.
 
+use super::compressed;
 use super::error::{Damage, Error, Unsupported};
 use super::geometry::Geometry;
 use super::inode::{DataLayout, FileType, Record};
 use super::limits::Budget;
 use super::source::{Fields, ReadAt, Window};
 use crate::image::erofs::mapping::NO_BLOCK;
-use crate::image::tree::{BLOCK_SIZE, Extent};
+use crate::image::tree::Extent;
 
 /// The last bytes of a file, where they are stored behind its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +20,15 @@ pub struct Tail {
     pub length: u64,
 }
 
-/// Where the content of an inode is. What neither extents nor tail cover reads as zeros.
+/// Where the content of an inode is, in blocks of the image. What neither extents nor tail cover reads as
+/// zeros, unless all of it is compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mapping {
+    block_size: u64,
     pub(super) extents: Vec<Extent>,
     pub(super) tail: Option<Tail>,
+    /// The content can be read by the kernel only.
+    pub(super) compressed: bool,
 }
 
 impl Mapping {
@@ -34,17 +39,24 @@ impl Mapping {
         record: &Record,
         budget: &mut Budget,
     ) -> Result<Self, Error> {
+        let block_size = geometry.block_size;
+        let none = Self { block_size, extents: Vec::new(), tail: None, compressed: false };
         let whole = match record.layout {
             DataLayout::Chunked => {
-                let extents = Chunks::of(record)?.extents(window, geometry, record, budget)?;
-                return Ok(Self { extents, tail: None });
+                let extents = Chunks::of(record, block_size)?.extents(window, geometry, record, budget)?;
+                return Ok(Self { extents, ..none });
             }
-            DataLayout::Plain => record.size.div_ceil(BLOCK_SIZE),
-            DataLayout::Inline => record.size / BLOCK_SIZE,
+            DataLayout::Compressed(index) => {
+                compressed::check(window, geometry, record, index)?;
+                return Ok(Self { compressed: true, ..none });
+            }
+            DataLayout::Plain => record.size.div_ceil(block_size),
+            DataLayout::Inline => record.size / block_size,
         };
         let extent = contiguous(geometry, record, 0, record.data, whole)?;
-        let tail = if record.layout == DataLayout::Inline { tail(window, record)? } else { None };
-        Ok(Self { extents: extent.into_iter().collect(), tail })
+        let inline = record.layout == DataLayout::Inline;
+        let tail = if inline { tail(window, record, block_size)? } else { None };
+        Ok(Self { extents: extent.into_iter().collect(), tail, ..none })
     }
 
     /// Where a position of the content is in the image; `None` in a hole.
@@ -52,12 +64,12 @@ impl Mapping {
         if let Some(tail) = self.tail.filter(|tail| position >= tail.file_offset) {
             return Some(tail.image_offset + (position - tail.file_offset));
         }
-        let block = position / BLOCK_SIZE;
+        let block = position / self.block_size;
         let next = self.extents.partition_point(|extent| extent.file_block <= block);
         let extent = self.extents.get(next.checked_sub(1)?)?;
         let index = block - extent.file_block;
         let inside = index < u64::from(extent.blocks);
-        inside.then(|| (u64::from(extent.image_block) + index) * BLOCK_SIZE + position % BLOCK_SIZE)
+        inside.then(|| (u64::from(extent.image_block) + index) * self.block_size + position % self.block_size)
     }
 }
 
@@ -81,12 +93,12 @@ fn contiguous(
 }
 
 /// The tail of a file with [`DataLayout::Inline`]. Like the kernel, it takes one only within a block.
-fn tail<S: ReadAt>(window: &Window<'_, S>, record: &Record) -> Result<Option<Tail>, Error> {
-    let (length, image_offset) = (record.size % BLOCK_SIZE, record.behind_xattrs());
+fn tail<S: ReadAt>(window: &Window<'_, S>, record: &Record, block_size: u64) -> Result<Option<Tail>, Error> {
+    let (length, image_offset) = (record.size % block_size, record.behind_xattrs());
     match length {
         0 if record.size == 0 => Ok(None),
         0 => Err(Error::damaged_at(record.offset, Damage::Tail)),
-        _ if image_offset % BLOCK_SIZE + length > BLOCK_SIZE => {
+        _ if image_offset % block_size + length > block_size => {
             Err(Error::damaged_at(record.offset, Damage::Tail))
         }
         _ => {
@@ -97,15 +109,15 @@ fn tail<S: ReadAt>(window: &Window<'_, S>, record: &Record) -> Result<Option<Tai
 }
 
 /// Where what follows an inode ends, in bytes: its attributes, its tail or its chunk index.
-pub(super) fn end_of_inode(record: &Record) -> Result<u64, Unsupported> {
+pub(super) fn end_of_inode(record: &Record, block_size: u64) -> Result<u64, Unsupported> {
     let behind = record.behind_xattrs();
     Ok(match record.layout {
         // What is no file, directory or link has no content, whatever its layout says.
         _ if !matches!(record.kind, FileType::Regular | FileType::Directory | FileType::Symlink) => behind,
-        DataLayout::Plain => behind,
-        DataLayout::Inline => behind + record.size % BLOCK_SIZE,
+        DataLayout::Plain | DataLayout::Compressed(_) => behind,
+        DataLayout::Inline => behind + record.size % block_size,
         DataLayout::Chunked => {
-            let chunks = Chunks::of(record)?;
+            let chunks = Chunks::of(record, block_size)?;
             let start = behind.next_multiple_of(chunks.entry);
             start.saturating_add(chunks.count().saturating_mul(chunks.entry))
         }
@@ -128,12 +140,12 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn of(record: &Record) -> Result<Self, Unsupported> {
+    fn of(record: &Record, block_size: u64) -> Result<Self, Unsupported> {
         if record.data & !(FORMAT_INDEXES | FORMAT_BITS) != 0 {
             return Err(Unsupported::ChunkFormat(record.data));
         }
         let entry = if record.data & FORMAT_INDEXES == 0 { 4 } else { 8 };
-        Ok(Self { bits: record.data & FORMAT_BITS, entry, blocks: record.size.div_ceil(BLOCK_SIZE) })
+        Ok(Self { bits: record.data & FORMAT_BITS, entry, blocks: record.size.div_ceil(block_size) })
     }
 
     /// Number of entries.
@@ -157,7 +169,7 @@ impl Chunks {
         budget.bytes(count)?;
         let mut extents: Vec<Extent> = Vec::new();
         for index in 0..count {
-            let address = self.address(window, start + index * self.entry)?;
+            let address = self.address(window, geometry, start + index * self.entry)?;
             if address == NO_BLOCK {
                 continue;
             }
@@ -173,14 +185,23 @@ impl Chunks {
         Ok(extents)
     }
 
-    fn address<S: ReadAt>(&self, window: &mut Window<'_, S>, offset: u64) -> Result<u32, Error> {
+    fn address<S: ReadAt>(
+        &self,
+        window: &mut Window<'_, S>,
+        geometry: &Geometry,
+        offset: u64,
+    ) -> Result<u32, Error> {
         if self.entry == 4 {
             return Ok(u32::from_le_bytes(window.array(offset)?));
         }
         let entry: [u8; 8] = window.array(offset)?;
-        match (entry.u32_at(4), entry.u16_at(2)) {
-            (address @ NO_BLOCK, _) | (address, 0) => Ok(address),
-            (_, device) => Err(Unsupported::Device(device).into()),
+        match (entry.u32_at(4), entry.u16_at(2), &geometry.device) {
+            (address @ NO_BLOCK, _, _) | (address, 0, _) => Ok(address),
+            (address, 1, Some(device)) => {
+                let blocks = Damage::Blocks { block: address, blocks: 1 };
+                device.block(address).ok_or(Error::damaged_at(offset, blocks))
+            }
+            (_, device, _) => Err(Unsupported::Device(device).into()),
         }
     }
 }

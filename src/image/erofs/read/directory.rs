@@ -1,6 +1,7 @@
 //! One block of a directory: an array of `struct erofs_dirent`, 12 bytes each, and names behind it.
 
 use super::error::Damage;
+use super::source::Fields;
 
 const ENTRY_SIZE: usize = 12;
 /// Longest name in bytes, Linux's NAME_MAX.
@@ -12,18 +13,17 @@ pub(super) struct Entry<'b> {
     pub(super) name: &'b [u8],
     /// Number of the inode that it names.
     pub(super) nid: u64,
+    /// The inode's type, as the entry says.
+    pub(super) kind: u8,
 }
 
-/// The entries of a block, which the end of the directory may have cut short; `.` and `..` are left out.
+/// The entries of a block, which the end of the directory may have cut short.
 pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, Damage>> {
     let count = count(block);
     let whole = count.unwrap_or(0);
     let entries = (0..whole).map(move |index| entry(block, index, whole));
     let malformed = count.is_none().then_some(Err(Damage::Entries));
-    malformed
-        .into_iter()
-        .chain(entries)
-        .filter(|entry| !matches!(entry, Ok(Entry { name: b"." | b"..", .. })))
+    malformed.into_iter().chain(entries)
 }
 
 /// How many entries there are: the first name starts where they end.
@@ -39,8 +39,10 @@ fn name_offset(block: &[u8], index: usize) -> Option<usize> {
 }
 
 fn entry(block: &[u8], index: usize, count: usize) -> Result<Entry<'_>, Damage> {
-    let nid = block.get(index * ENTRY_SIZE..).and_then(|bytes| bytes.first_chunk());
-    let nid = u64::from_le_bytes(*nid.ok_or(Damage::Entries)?);
+    let record: Option<&[u8; ENTRY_SIZE]> =
+        block.get(index * ENTRY_SIZE..).and_then(|bytes| bytes.first_chunk());
+    let record = record.ok_or(Damage::Entries)?;
+    let (nid, kind) = (record.u64_at(0), record[10]);
     let start = name_offset(block, index).ok_or(Damage::Entries)?;
     let is_last = index + 1 == count;
     let end = if is_last { Some(block.len()) } else { name_offset(block, index + 1) };
@@ -48,7 +50,7 @@ fn entry(block: &[u8], index: usize, count: usize) -> Result<Entry<'_>, Damage> 
     // Zeros fill a block up behind its last name.
     let name = if is_last { name.split(|&byte| byte == 0).next().unwrap_or_default() } else { name };
     let is_name = (1..=NAME_MAX).contains(&name.len()) && !name.iter().any(|byte| b"\0/".contains(byte));
-    if is_name { Ok(Entry { name, nid }) } else { Err(Damage::Name(name.len())) }
+    if is_name { Ok(Entry { name, nid, kind }) } else { Err(Damage::Name(name.len())) }
 }
 
 #[cfg(test)]
@@ -60,7 +62,7 @@ mod tests {
         for (nid, offset) in entries {
             block.extend_from_slice(&nid.to_le_bytes());
             block.extend_from_slice(&offset.to_le_bytes());
-            block.extend_from_slice(&[0, 0]);
+            block.extend_from_slice(&[1, 0]);
         }
         block.extend_from_slice(names);
         block
@@ -73,7 +75,8 @@ mod tests {
     #[test]
     fn names_end_where_the_next_begins_or_at_a_zero() {
         let block = block(&[(1, 48), (1, 49), (7, 51), (1 << 40, 54)], b"...binetc\0\0");
-        assert_eq!(read(&block), Ok(vec![(b"bin".to_vec(), 7), (b"etc".to_vec(), 1 << 40)]));
+        let names = [(&b"."[..], 1), (b"..", 1), (b"bin", 7), (b"etc", 1 << 40)];
+        assert_eq!(read(&block), Ok(names.map(|(name, nid)| (name.to_vec(), nid)).to_vec()));
     }
 
     #[test]

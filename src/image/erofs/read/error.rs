@@ -59,6 +59,12 @@ pub enum Unsupported {
     /// A file whose data is compressed.
     #[error("compressed data")]
     Compression,
+    /// A directory or a symbolic link whose content is compressed, which no tool makes.
+    #[error("a compressed directory or symbolic link")]
+    CompressedMetadata,
+    /// Compression algorithms without a name.
+    #[error("the compression algorithms {0:#x}")]
+    Algorithms(u16),
     /// A chunk index of an unknown form.
     #[error("a chunk index of format {0:#x}")]
     ChunkFormat(u32),
@@ -79,6 +85,41 @@ pub enum Damage {
         /// How many bytes there should be.
         bytes: u64,
     },
+    /// The file ends before the image does.
+    #[error("the file ends here, the image has {image_bytes} bytes")]
+    CutShort {
+        /// Size of the image in bytes.
+        image_bytes: u64,
+    },
+    /// A device that is not behind the image.
+    #[error("a device that starts at block {start} is not behind the image")]
+    Device {
+        /// The first block.
+        start: u32,
+    },
+    /// A compressed file that contradicts itself.
+    #[error("a compressed file whose map contradicts its size, or has an unknown algorithm")]
+    CompressionMap,
+    /// The inode with the ends of files is something else.
+    #[error("the inode that has the ends of files is no regular file")]
+    PackedInode,
+    /// A number of names that is not that of the names there are.
+    #[error("an inode says that it has {said} names, and has {found}")]
+    Links {
+        /// What the inode says.
+        said: u32,
+        /// The entries that name it.
+        found: u32,
+    },
+    /// Entries among which the kernel would not find all.
+    #[error("the entries of a directory are not in the order of their names")]
+    EntryOrder,
+    /// An entry with another type than its inode.
+    #[error("an entry says that it is of type {0}, and its inode is not")]
+    EntryType(u8),
+    /// An entry that should lead to the directory itself or the one above.
+    #[error("'.' or '..' of a directory leads elsewhere")]
+    Dots,
     /// An inode number that no offset has.
     #[error("inode number {0} is too large")]
     InodeNumber(u64),

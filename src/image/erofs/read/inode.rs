@@ -1,7 +1,8 @@
 //! Inodes as records: the compact form of 32 bytes and the extended one of 64.
 
+use super::compressed::IndexForm;
 use super::error::{Damage, Error, Unsupported};
-use super::geometry::Geometry;
+use super::geometry::{Geometry, Subset};
 use super::source::{Fields, ReadAt, Window};
 use crate::image::tree::{DeviceNumber, Timestamp};
 
@@ -21,6 +22,8 @@ pub(super) struct Record {
     pub(super) layout: DataLayout,
     /// `i_u`: a block address, a chunk format or a device number, as type and layout say.
     pub(super) data: u32,
+    /// How many names it says that it has.
+    pub(super) links: u32,
     /// `i_xattr_icount`.
     pub(super) xattr_icount: u16,
     /// Where the extended attributes start, behind the record.
@@ -48,6 +51,23 @@ pub(super) enum DataLayout {
     Inline,
     /// An index of chunks behind the inode.
     Chunked,
+    /// Compressed, with a map behind the inode.
+    Compressed(IndexForm),
+}
+
+impl FileType {
+    /// The type as a directory's entry has it.
+    pub(super) const fn of_entry(self) -> u8 {
+        match self {
+            Self::Regular => 1,
+            Self::Directory => 2,
+            Self::CharacterDevice => 3,
+            Self::BlockDevice => 4,
+            Self::Fifo => 5,
+            Self::Socket => 6,
+            Self::Symlink => 7,
+        }
+    }
 }
 
 impl Record {
@@ -60,7 +80,7 @@ impl Record {
         let offset = geometry.inode_offset(nid)?;
         let compact: [u8; 32] = window.array(offset)?;
         let format = compact.u16_at(0);
-        let layout = data_layout(format)?;
+        let layout = data_layout(format, geometry.subset)?;
         let (mode, xattr_icount) = (compact.u16_at(4), compact.u16_at(2));
         let kind = file_type(mode).ok_or(Error::damaged_at(offset, Damage::Mode(mode)))?;
         let common = Self {
@@ -74,6 +94,7 @@ impl Record {
             layout,
             data: compact.u32_at(16),
             xattr_icount,
+            links: u32::from(compact.u16_at(6)),
             xattrs: offset + 32,
         };
         let time = Error::damaged_at(offset, Damage::Time);
@@ -92,7 +113,8 @@ impl Record {
             return Err(time);
         }
         let (uid, gid) = (extended.u32_at(24), extended.u32_at(28));
-        Ok(Self { uid, gid, mtime, size, xattrs: offset + 64, ..common })
+        let links = extended.u32_at(44);
+        Ok(Self { uid, gid, mtime, size, links, xattrs: offset + 64, ..common })
     }
 
     /// Bytes of the extended attributes: `struct erofs_xattr_ibody_header` and units of 4 bytes.
@@ -116,12 +138,14 @@ impl Record {
 
 /// The data layout in `i_format`: bit 0 tells the two forms of an inode apart, three bits follow. The
 /// others belong to features that are refused with the superblock.
-fn data_layout(format: u16) -> Result<DataLayout, Unsupported> {
+fn data_layout(format: u16, subset: Subset) -> Result<DataLayout, Unsupported> {
     match format >> 1 {
+        1 | 3 if subset == Subset::Plain => Err(Unsupported::Compression),
+        1 => Ok(DataLayout::Compressed(IndexForm::Full)),
+        3 => Ok(DataLayout::Compressed(IndexForm::Compact)),
         0 => Ok(DataLayout::Plain),
         2 => Ok(DataLayout::Inline),
         4 => Ok(DataLayout::Chunked),
-        1 | 3 => Err(Unsupported::Compression),
         _ => Err(Unsupported::InodeFormat(format)),
     }
 }

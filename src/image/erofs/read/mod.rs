@@ -5,17 +5,23 @@
 //! compact and extended inodes, data in plain runs, behind the inode or in chunks, attributes with each
 //! inode or shared, with long prefixes too. The format is the kernel's `fs/erofs/erofs_fs.h`.
 //!
+//! [`Image::open_foreign`] takes whatever the kernel mounts from one file: smaller blocks, data behind the
+//! image as in a tar with its index, and compressed files, whose data it does not give.
+//!
 //! An image is foreign input. Whatever it claims, every access stays inside it, memory and work stay
 //! within [`Limits`], and what is wrong or unknown is a typed [`Error`] and never half a tree.
 //!
 //! * `source`: bytes at positions, and a window of one block over them.
 //! * `geometry`: what the superblock says about where things are.
-//! * `inode`, `data`, `xattr`, `directory`: the parts of an inode.
+//! * `device`: data behind the image.
+//! * `inode`, `data`, `compressed`, `xattr`, `directory`: the parts of an inode.
 //! * `walk`: all inodes from the root on. `limits`: how much of them is accepted.
 //! * `contents`: the data of one file. * `place`: where an inode is.
 
+mod compressed;
 mod contents;
 mod data;
+mod device;
 mod directory;
 mod error;
 mod geometry;
@@ -26,7 +32,7 @@ mod source;
 mod walk;
 mod xattr;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -39,7 +45,7 @@ pub use source::ReadAt;
 use super::superblock::Superblock;
 use crate::image::tree::{Contents, InodeId, Node, Tree};
 use contents::FileReader;
-use geometry::Geometry;
+use geometry::{Geometry, Subset};
 
 /// An image whose metadata was read, and the bytes that its files are read from.
 pub struct Image<S> {
@@ -47,6 +53,7 @@ pub struct Image<S> {
     superblock: Superblock,
     tree: Tree,
     tails: BTreeMap<InodeId, Tail>,
+    compressed: BTreeSet<InodeId>,
 }
 
 impl<S: ReadAt> Image<S> {
@@ -55,9 +62,28 @@ impl<S: ReadAt> Image<S> {
     /// # Errors
     /// [`Error`] says what is damaged, unknown or too much, and where.
     pub fn open(source: S, limits: &Limits) -> Result<Self, Error> {
-        let (superblock, geometry) = Geometry::read(&source)?;
-        let walk::Walked { tree, tails, .. } = walk::walk(&source, &geometry, limits, None)?;
-        Ok(Self { source, superblock, tree, tails })
+        Self::open_subset(source, Subset::Plain, limits)
+    }
+
+    /// Reads the metadata of an image in a file of `file_bytes` bytes that the kernel is to mount, whoever made
+    /// it. Its extents count blocks of its own size, so they are for [`Contents`] only.
+    ///
+    /// # Errors
+    /// [`Error`] says what is damaged, unknown or too much, and where.
+    pub fn open_foreign(source: S, file_bytes: u64, limits: &Limits) -> Result<Self, Error> {
+        Self::open_subset(source, Subset::Foreign { file_bytes }, limits)
+    }
+
+    fn open_subset(source: S, subset: Subset, limits: &Limits) -> Result<Self, Error> {
+        let (superblock, geometry) = Geometry::read(&source, subset)?;
+        let walk::Walked { tree, tails, compressed, .. } = walk::walk(&source, &geometry, limits, None)?;
+        Ok(Self { source, superblock, tree, tails, compressed })
+    }
+
+    /// Whether the data of any file is compressed, so that it cannot be read here.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        !self.compressed.is_empty()
     }
 
     /// Reads the metadata as [`Image::open`] does, and tells for each inode of the tree where it is.
@@ -65,10 +91,10 @@ impl<S: ReadAt> Image<S> {
     /// # Errors
     /// As [`Image::open`].
     pub fn survey(source: S, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
-        let (superblock, geometry) = Geometry::read(&source)?;
+        let (superblock, geometry) = Geometry::read(&source, Subset::Plain)?;
         let walked = walk::walk(&source, &geometry, limits, Some(Vec::new()))?;
-        let walk::Walked { tree, tails, places } = walked;
-        Ok((Self { source, superblock, tree, tails }, places.unwrap_or_default()))
+        let walk::Walked { tree, tails, compressed, places } = walked;
+        Ok((Self { source, superblock, tree, tails, compressed }, places.unwrap_or_default()))
     }
 
     /// What the superblock says.
@@ -99,7 +125,13 @@ impl<S: ReadAt> Image<S> {
 impl<S: ReadAt> Contents for Image<S> {
     fn open(&self, inode: InodeId) -> io::Result<Box<dyn io::Read + '_>> {
         match self.tree.inodes.get(inode.0 as usize).map(|inode| &inode.node) {
-            Some(Node::Regular(data)) => Ok(Box::new(FileReader::new(&self.source, data, self.tail(inode)))),
+            Some(Node::Regular(_)) if self.compressed.contains(&inode) => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, Unsupported::Compression))
+            }
+            Some(Node::Regular(data)) => {
+                let block_size = self.superblock.block_size();
+                Ok(Box::new(FileReader::new(&self.source, block_size, data, self.tail(inode))))
+            }
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file of the image")),
         }
     }

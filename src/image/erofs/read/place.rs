@@ -43,6 +43,10 @@ impl InodePlace {
             0 => 0,
             _ => window.array::<1>(record.xattrs + 4)?[0],
         };
-        Ok(Self { inode: record.offset..data::end_of_inode(record)?, content, shared_xattrs })
+        Ok(Self {
+            inode: record.offset..data::end_of_inode(record, geometry.block_size)?,
+            content,
+            shared_xattrs,
+        })
     }
 }

@@ -37,13 +37,13 @@ impl ReadAt for Vec<u8> {
     }
 }
 
-/// An image through a window of one block. Metadata that is used together lies together, so that few
+/// An image through a window of 4096 bytes. Metadata that is used together lies together, so that few
 /// reads of a whole block serve many of a few bytes.
 pub(super) struct Window<'s, S> {
     source: &'s S,
-    /// Size of the image in bytes, a multiple of the block size.
+    /// Size in bytes of what can be read.
     end: u64,
-    /// The block that `bytes` holds.
+    /// Which 4096 bytes `bytes` holds.
     block: Option<u64>,
     bytes: Box<[u8; BLOCK]>,
 }
@@ -98,7 +98,9 @@ impl<'s, S: ReadAt> Window<'s, S> {
             // A failed read leaves nothing that could be taken for the block.
             self.block = None;
             let offset = block * BLOCK_SIZE;
-            let read = self.source.read_exact_at(offset, self.bytes.as_mut_slice());
+            // Blocks of the image may be smaller, so that the last piece is not always whole.
+            let length = self.end.saturating_sub(offset).min(BLOCK_SIZE) as usize;
+            let read = self.source.read_exact_at(offset, &mut self.bytes[..length]);
             read.map_err(|source| Error::Read { offset, source })?;
             self.block = Some(block);
         }

@@ -1,0 +1,109 @@
+//! `nexuserofs device`: one block device of layers, for a virtual machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::arguments::{Device, DeviceLayout};
+use super::error::Error;
+use super::output::Output;
+use super::progress::Progress;
+use super::report::{Console, Line, Report};
+use crate::cli::exit::Exit;
+use crate::expose::device::{self, Carrier, Chain, Form, Layout};
+use crate::image::gpt::Style;
+use crate::layer::chain::shelf::IMAGE_NAME;
+use crate::layer::chain::{self, Outcome, Part};
+use crate::store;
+use crate::store::staging::StagingArea;
+
+/// A device that was asked for.
+#[derive(Debug, Serialize)]
+struct Made {
+    /// What a monitor opens.
+    file: String,
+    /// QEMU's name for the format of that.
+    format: &'static str,
+    /// Size of the device.
+    bytes: u64,
+    /// Number of layers on it.
+    layers: usize,
+}
+
+/// Makes the device. One that is there already is taken as it is.
+pub(super) fn run(asked: &Device, console: Console) -> Result<Exit, Error> {
+    Output::create(&asked.output, false)?;
+    let home = resolved(&asked.output)?;
+    let layers = asked.layers.iter().map(|path| resolved(path)).collect::<Result<Vec<_>, _>>()?;
+    let form = form(asked);
+    let metadata = match form.layout {
+        Layout::Merged if layers.len() > 1 => Some(merge(&layers, &home)?),
+        _ => None,
+    };
+    let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: &layers };
+    let progress = Progress::of_bytes(total(&layers)?, console);
+    let mut before = 0;
+    let made = device::make(form, chain, &StagingArea::new(home.clone()), &mut |done| {
+        progress.advance(done.saturating_sub(before));
+        before = done;
+    });
+    drop(progress);
+    let made = made?;
+    let mut report = Report::default();
+    report.add(Made {
+        file: made.path.display().to_string(),
+        format: if asked.flat { "raw" } else { "vmdk" },
+        bytes: made.bytes,
+        layers: layers.len(),
+    });
+    report.print(console)?;
+    Ok(Exit::Success)
+}
+
+const fn form(asked: &Device) -> Form {
+    let layout = match asked.layout {
+        DeviceLayout::Merged => Layout::Merged,
+        DeviceLayout::Partitions => Layout::Partitions(Style::Kata),
+        DeviceLayout::NerdboxPartitions => Layout::Partitions(Style::Nerdbox),
+    };
+    Form { layout, carrier: if asked.flat { Carrier::Flat } else { Carrier::Vmdk } }
+}
+
+/// The path without symbolic links, which some monitors refuse.
+fn resolved(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Size of all layers in bytes: nearly that of a device of them.
+fn total(layers: &[PathBuf]) -> Result<u64, Error> {
+    layers.iter().map(|path| size(path)).sum()
+}
+
+fn size(path: &Path) -> Result<u64, Error> {
+    let found = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(found.len())
+}
+
+/// Writes the layers' merged metadata, unless it is there.
+fn merge(layers: &[PathBuf], home: &Path) -> Result<PathBuf, Error> {
+    let part = |path: &PathBuf| Ok(Part { path: path.clone(), bytes: size(path)? });
+    let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
+    if let Outcome::Unmergeable { unmergeable } = built.outcome {
+        return Err(Error::Unmergeable { reason: unmergeable });
+    }
+    let place = home.join(IMAGE_NAME);
+    if fs::read(&place).is_ok_and(|found| found == built.image) {
+        return Ok(place);
+    }
+    let output = Output::create(home, false)?;
+    let draft = output.draft()?;
+    fs::write(draft.path(), &built.image).map_err(store::Error::io("write", draft.path()))?;
+    output.publish(draft, IMAGE_NAME)
+}
+
+impl Line for Made {
+    fn text(&self) -> String {
+        format!("{} {:>12} {} of {} layers", self.format, self.bytes, self.file, self.layers)
+    }
+}

@@ -1,0 +1,108 @@
+//! The image of a chain, made of the files of its layers. Their metadata is read, and none of their data.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Classify, Kind, io_kind};
+use crate::image::erofs::InvalidSuperblock;
+use crate::image::erofs::read;
+use crate::image::merged::{self, Layer};
+use crate::layer::open;
+
+use super::Outcome;
+
+/// The file of a layer that is to be merged.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A merged image, or why there is none.
+#[derive(Debug)]
+pub struct Built {
+    /// What is to be recorded.
+    pub outcome: Outcome,
+    /// The image; empty if there is none.
+    pub image: Vec<u8>,
+}
+
+/// Why it is not known whether layers can be merged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer's file cannot be read, or is damaged.
+    #[error(transparent)]
+    Layer(#[from] open::Error),
+    /// The image could not be kept in memory.
+    #[error("cannot make the merged image of {layers} layers: {source}")]
+    Write {
+        /// How many layers were to be merged.
+        layers: usize,
+        /// The reason.
+        source: std::io::Error,
+    },
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Layer(error) => error.kind(),
+            Self::Write { source, .. } => io_kind(source),
+        }
+    }
+}
+
+/// Merges layers, the oldest first.
+///
+/// # Errors
+/// If a layer's file cannot be read or is damaged. Layers that are sound and cannot be merged are no error.
+pub fn build(parts: &[Part]) -> Result<Built, Error> {
+    let mut images = Vec::with_capacity(parts.len());
+    for part in parts {
+        match open::open(&part.path) {
+            Ok(image) => images.push((part, image)),
+            Err(error) => match refusal(&error) {
+                Some(reason) => return Ok(unmergeable(&part.path, reason)),
+                None => return Err(error.into()),
+            },
+        }
+    }
+    let mut layers = Vec::with_capacity(images.len());
+    for (part, image) in &images {
+        match Layer::new(image, part.bytes) {
+            Ok(layer) => layers.push(layer),
+            Err(error) => return Ok(unmergeable(&part.path, &error)),
+        }
+    }
+    let mut image = Vec::new();
+    match merged::write(&layers, &mut image) {
+        Ok(_) => Ok(Built { outcome: Outcome::Merged { image_bytes: image.len() as u64 }, image }),
+        Err(merged::Error::Image(crate::image::erofs::Error::Write(source))) => {
+            Err(Error::Write { layers: parts.len(), source })
+        }
+        Err(error) => {
+            Ok(Built { outcome: Outcome::Unmergeable { unmergeable: error.to_string() }, image: Vec::new() })
+        }
+    }
+}
+
+/// Why a layer can never be merged, if that is what the error says: it is sound, but of another kind than
+/// what a merged image can point into.
+fn refusal(error: &open::Error) -> Option<&read::Error> {
+    use read::Error::{Superblock, TooMuch, Unsupported};
+    match error {
+        open::Error::Image { source, .. } => match source {
+            Unsupported(_)
+            | TooMuch { .. }
+            | Superblock(InvalidSuperblock::BlockSize(_) | InvalidSuperblock::NoChecksum) => Some(source),
+            _ => None,
+        },
+        open::Error::Open { .. } => None,
+    }
+}
+
+fn unmergeable(path: &Path, reason: &dyn std::error::Error) -> Built {
+    let unmergeable = format!("{}: {reason}", path.display());
+    Built { outcome: Outcome::Unmergeable { unmergeable }, image: Vec::new() }
+}
