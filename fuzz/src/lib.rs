@@ -2,6 +2,7 @@
 //! `image` for what is written of it.
 
 pub mod foreign;
+pub mod guest;
 mod image;
 #[path = "../../tests/erofs/independent.rs"]
 mod independent;

@@ -51,14 +51,14 @@ pub(crate) fn public(key: &SigningKey) -> PublicKey {
     PublicKey::new(key.verifying_key().as_bytes()).unwrap()
 }
 
-/// What key 1 says about a manifest: example, version 7, until second 2,000,000,000.
+/// What key 1 says about a manifest: example, version 7, until the end of the year 9999.
 pub(crate) fn statement(manifest: &Manifest) -> Statement {
     Statement {
         image_hash: manifest.image_hash(),
         key_id: public(&key(1)).id(),
         version: 7,
         name: Some("registry.example/app".parse().unwrap()),
-        expires: Some(UnixTime(2_000_000_000)),
+        expires: Some(UnixTime(253_402_300_799)),
     }
 }
 

@@ -35,6 +35,23 @@ pub fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
     Ok((target_directory()?.join(directory), Outcome::Done))
 }
 
+/// The target for which the guest's program is built: static, without a C library of the guest's.
+const GUEST_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Builds the guest's program and returns its file.
+///
+/// # Errors
+/// cargo fails.
+pub fn guest_program() -> Result<(PathBuf, Outcome)> {
+    Run::new(cargo())
+        .args(["build", "--quiet", "--package", "nexuserofs-guest", "--bin", "nexuserofs-guest"])
+        .args(["--profile", "guest", "--target", GUEST_TARGET])
+        .dir(project())
+        .run()?;
+    let directory = target_directory()?.join(GUEST_TARGET).join("guest");
+    Ok((directory.join("nexuserofs-guest"), Outcome::Done))
+}
+
 /// cargo's target directory: this program lies in `TARGET/PROFILE` or `TARGET/PROFILE/deps`.
 fn target_directory() -> Result<PathBuf> {
     let program = env::current_exe().context("find this program's own file")?;

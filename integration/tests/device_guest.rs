@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::image::gpt::Style;
 use nexuserofs::image::merged;
-use nexuserofs::layer::{open, written};
+use nexuserofs::layer::{HashTree, open, written};
 use nexuserofs::store::staging::StagingArea;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::harness::{self, Needs, Test, Workshop};
@@ -108,7 +108,9 @@ fn layer(directory: &Path, index: usize) -> Result<PathBuf> {
     fs::write(top.join(own(index)), content(index))?;
     let path = home.join("layer.erofs");
     let name = format!("{index:032x}").parse()?;
-    written::build(File::open(&top)?.into(), &path, name, &|_| {}, &|| false)?;
+    // A tree behind the image is a part of the device too.
+    let tree = HashTree::wanted(index.is_multiple_of(2));
+    written::build(File::open(&top)?.into(), &path, name, tree, &|_| {}, &|| false)?;
     if index == LARGE {
         File::options().write(true).open(&path)?.set_len(LARGE_BYTES)?;
     }

@@ -20,6 +20,7 @@ const TESTS: &[Test] = &[
     Test { name: "erofs_utils_agree_about_layers", run: inspected },
     Test { name: "veritysetup_agrees_about_trees", run: verified },
     Test { name: "a_snapshot_is_shown_as_containerd_shows_it", run: mounted },
+    Test { name: "a_chain_is_shown_and_proven_with_its_layers", run: chain },
     Test {
         name: "converted_images_run_on_the_built_in_snapshotter",
         run: |bed| converted(bed, BUILTIN_EROFS),

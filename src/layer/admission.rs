@@ -8,9 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::image_file::{self, Finished, into_tree, write_tree};
+use super::image_file::{self, Finished, append_tree};
 use super::open::{self, LayerImage};
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::overlay::marks::{self, ForbiddenMark};
@@ -72,7 +71,6 @@ pub(super) fn finish(
     tree: HashTree,
     verity_uuid: [u8; 16],
 ) -> Result<(LayerImage, Finished), Error> {
-    let file = Arc::new(file);
     let image_bytes = fill(&file).map_err(Error::io("write", path))?;
     let image = open::open_foreign(path)?;
     marks::check(image.tree())?;
@@ -92,11 +90,11 @@ fn fill(file: &File) -> io::Result<u64> {
     Ok(whole)
 }
 
-fn add_tree(path: &Path, file: &Arc<File>, image_bytes: u64, uuid: [u8; 16]) -> Result<Verity, Error> {
-    let leaves = Leaves::of(&mut Whole { file, offset: 0 });
-    let leaves = leaves.map_err(|source| image_file::Error::Tree { path: path.to_owned(), source })?;
-    let tree = into_tree(path, leaves, image_bytes / BLOCK_SIZE)?;
-    write_tree(path, file, &tree, uuid)?;
+fn add_tree(path: &Path, file: &File, image_bytes: u64, uuid: [u8; 16]) -> Result<Verity, Error> {
+    let failed = |source| image_file::Error::Tree { path: path.to_owned(), source };
+    let leaves = Leaves::of(&mut Whole { file, offset: 0 }).map_err(failed)?;
+    let tree = leaves.into_tree(image_bytes / BLOCK_SIZE).map_err(failed)?;
+    append_tree(path, &tree, uuid)?;
     Ok(Verity::new(&tree, uuid))
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Classify, Kind, io_kind};
 use crate::image::digest::Digest;
 use crate::image::erofs::{self, ImageSink, Writer};
 use crate::image::tree::{BLOCK_SIZE, BlockSink, Tree};
-use crate::image::verity::{self, Leaves};
+use crate::image::verity;
 use crate::store::unique::Unique;
 use crate::sys::writeback;
 
@@ -138,21 +138,11 @@ impl ImageFile {
 pub(super) fn tree_over(path: &Path, hashing: Hashing, blocks: u32) -> Result<verity::Tree, Error> {
     let failed = |source| Error::Io { operation: "hash", path: path.to_owned(), source };
     let leaves = hashing.finish().map_err(failed)?;
-    into_tree(path, leaves, blocks.into())
-}
-
-/// The tree over an image of so many blocks with these leaves.
-pub(super) fn into_tree(path: &Path, leaves: Leaves, blocks: u64) -> Result<verity::Tree, Error> {
-    leaves.into_tree(blocks).map_err(|source| Error::Tree { path: path.to_owned(), source })
+    leaves.into_tree(blocks.into()).map_err(|source| Error::Tree { path: path.to_owned(), source })
 }
 
 /// Writes the tree of a finished image behind it, in a file that is not read by anybody yet.
-pub(super) fn write_tree(
-    path: &Path,
-    file: &Arc<File>,
-    tree: &verity::Tree,
-    uuid: [u8; 16],
-) -> Result<(), Error> {
+fn write_tree(path: &Path, file: &Arc<File>, tree: &verity::Tree, uuid: [u8; 16]) -> Result<(), Error> {
     tree.write(uuid, &mut Output { file: Arc::clone(file), feed: None }).map_err(|source| Error::Io {
         operation: "write the dm-verity tree of",
         path: path.to_owned(),

@@ -13,7 +13,7 @@ use crate::store::Fault;
 use crate::{Bench, gzip, tar};
 
 /// Puts the layer of `tar` into the cache under the diffID `name`, and returns its file.
-fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
+pub(crate) fn put(cache: &LayerCache, tar: &[u8], name: Digest) -> PathBuf {
     let slot = cache.slot().unwrap();
     let built = build::read(&mut &*tar, slot.path(), HashTree::Without).unwrap().seal(&name).unwrap();
     let record = LayerRecord::from_tar(name, tar.len() as u64, built.image_bytes, built.root, name);

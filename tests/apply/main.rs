@@ -17,6 +17,7 @@ mod shared;
 #[path = "../helpers/skipped.rs"]
 mod skipped;
 mod store;
+mod verity;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -139,7 +139,10 @@ mod tests {
         assert_eq!(refused(&keyed(0, &[]), &manifest.clone().into()), "unsigned");
         assert_eq!(refused(&keyed(8, &[]), &signed), "version_too_old");
         assert_eq!(refused(&keyed(0, &["registry.example/other"]), &signed), "name_not_allowed");
-        assert_eq!(keyed(0, &[]).approve(&signed, UnixTime(2_000_000_000)).unwrap_err().reason(), "expired");
+        assert_eq!(
+            keyed(0, &[]).approve(&signed, UnixTime(253_402_300_799)).unwrap_err().reason(),
+            "expired"
+        );
 
         let with = |signature| SignedManifest { manifest: manifest.clone(), signatures: vec![signature] };
         let other_key = Statement { key_id: public(&key(2)).id(), ..statement(&manifest) };

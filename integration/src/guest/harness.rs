@@ -131,6 +131,7 @@ fn on_the_machine(needs: Needs) -> Result<ExitCode> {
     let boot = Boot {
         kernel: &system.kernel.image,
         initramfs: &initramfs,
+        parameters: init::PARAMETERS,
         disks: &disks,
         memory: needs.memory,
         console: directory.join("console"),

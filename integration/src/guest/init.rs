@@ -23,6 +23,8 @@ pub const PAYLOAD: &str = "/testbed/payload";
 
 /// Set by the kernel, from its command line.
 const VARIABLE: &str = "NEXUSEROFS_GUEST";
+/// What sets it.
+pub(super) const PARAMETERS: &str = "NEXUSEROFS_GUEST=1";
 /// The variable's value in the program that runs tests.
 const INSIDE: &str = "inside";
 

@@ -43,6 +43,7 @@
 
 pub mod disk;
 pub mod harness;
+pub mod image_init;
 pub mod init;
 mod initramfs;
 mod kernel;

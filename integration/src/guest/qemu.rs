@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use super::disk::Disk;
 
@@ -27,6 +27,8 @@ pub struct Boot<'a> {
     pub kernel: &'a Path,
     /// The archive with the first process.
     pub initramfs: &'a Path,
+    /// What the kernel is told besides.
+    pub parameters: &'a str,
     /// Its disks. There is no other device but two serial lines.
     pub disks: &'a [Disk],
     /// Memory in MiB.
@@ -42,9 +44,17 @@ impl Boot<'_> {
     /// itself off.
     ///
     /// # Errors
-    /// QEMU cannot be started; the guest ends without an exit code, or not before the deadline. The error
-    /// has the end of the console.
+    /// As [`Boot::run_to_end`], and if the guest ends without an exit code. The error has the end of the console.
     pub fn run(&self, relay: impl Fn(&str) + Send) -> Result<u8> {
+        let code = self.run_to_end(relay)?;
+        code.with_context(|| format!("the guest ended without a result\nconsole:\n{}", self.end_of_console()))
+    }
+
+    /// The same for a guest that may power itself off without an exit code.
+    ///
+    /// # Errors
+    /// QEMU cannot be started, or fails; the guest does not end before the deadline.
+    pub fn run_to_end(&self, relay: impl Fn(&str) + Send) -> Result<Option<u8>> {
         let mut guest = Running(self.command()?.spawn().context("start qemu-system-x86_64")?);
         let output = guest.0.stdout.take().context("QEMU has no output")?;
         let mut errors = guest.0.stderr.take().context("QEMU has no standard error")?;
@@ -53,23 +63,25 @@ impl Boot<'_> {
             let in_time = guest.wait(self.deadline)?;
             anyhow::Ok((in_time, code.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
         })?;
-        if let Some(code) = code.filter(|_| in_time) {
-            return Ok(code);
-        }
         let mut said = String::new();
         errors.read_to_string(&mut said).context("read QEMU's standard error")?;
-        let what = if in_time { "ended without a result" } else { "did not end in time" };
-        bail!("the guest {what}\nQEMU: {}\nconsole:\n{}", said.trim(), self.end_of_console());
+        let console = || self.end_of_console();
+        ensure!(in_time, "the guest did not end in time\nQEMU: {}\nconsole:\n{}", said.trim(), console());
+        ensure!(code.is_some() || said.trim().is_empty(), "QEMU: {}\nconsole:\n{}", said.trim(), console());
+        Ok(code)
     }
 
     fn command(&self) -> Result<Command> {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        // It ends with this program, also if that is killed.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
         qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", &self.memory.to_string()]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
-        qemu.args(["-append", "console=ttyS0 quiet loglevel=6 panic=-1 NEXUSEROFS_GUEST=1"]);
+        let parameters = format!("console=ttyS0 quiet loglevel=6 panic=-1 {}", self.parameters);
+        qemu.args(["-append", parameters.trim_end()]);
         // The first serial line is the kernel's console, the second carries what the program prints.
         let console = self.console.to_str().context("the console's path is not UTF-8")?;
         qemu.args(["-serial", &format!("file:{console}"), "-serial", "stdio"]);
@@ -93,6 +105,14 @@ struct Running(Child);
 impl Running {
     /// Whether it ended by itself before the deadline. Afterwards it does not run any more.
     fn wait(&mut self, deadline: Duration) -> Result<bool> {
+        let ended = self.ends_before(deadline);
+        if !matches!(ended, Ok(true)) {
+            self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
+        }
+        ended
+    }
+
+    fn ends_before(&mut self, deadline: Duration) -> Result<bool> {
         let begun = Instant::now();
         while begun.elapsed() < deadline {
             if self.0.try_wait().context("wait for QEMU")?.is_some() {
@@ -100,7 +120,6 @@ impl Running {
             }
             thread::sleep(PAUSE);
         }
-        self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
         Ok(false)
     }
 }

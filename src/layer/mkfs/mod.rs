@@ -40,7 +40,7 @@ use tee::{Discard, Tee};
 /// Base name of the tar that waits beside an index.
 const TAR_NAME: &str = "layer.tar";
 
-/// How long an ended stream may take to become an image before the caller is asked whether it still wants it.
+/// Says whether nobody waits for the layer any more.
 pub type Stop<'s> = &'s dyn Fn() -> bool;
 
 /// An image that the program wrote, of a tar that was read to its end. Its UUID follows when the diffID is

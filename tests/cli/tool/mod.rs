@@ -14,6 +14,7 @@ mod cache;
 mod convert;
 mod device;
 mod inspect;
+mod manifest;
 mod mount;
 mod verify;
 

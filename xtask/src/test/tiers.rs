@@ -76,6 +76,11 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
         run: device,
     },
+    Tier {
+        name: "guest",
+        about: "a guest that trusts a signed list only: its root put together, and all that a host might do to it",
+        run: guest,
+    },
     Tier { name: "vm", about: "a guest as containerd host: dm-verity, fs-verity, project quotas", run: vm },
     Tier { name: "crash", about: "the daemon killed at random moments of a loop of pulls", run: crash },
     Tier {
@@ -169,6 +174,13 @@ fn device(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("device"))?;
     count += Count::of_tests(real_components("device_guest"))?;
+    Ok(count)
+}
+
+fn guest(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("guest_assembly"))?;
+    count += Count::of_tests(real_components("guest_init"))?;
     Ok(count)
 }
 

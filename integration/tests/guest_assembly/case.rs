@@ -1,0 +1,160 @@
+//! One run of the program in the guest: what it is given, and what comes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+use nexuserofs_guest::canonical::Canonical as _;
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
+use nexuserofs_guest::devices::Query;
+use nexuserofs_guest::dm::{DeviceMapper, Name};
+use nexuserofs_guest::manifest::{Fields, Layer, Manifest, SignedManifest};
+use nexuserofs_guest::policy::{KeyRule, Policy, Rule};
+use nexuserofs_integration::command::Run;
+use nexuserofs_integration::guest::init::PAYLOAD;
+use nexuserofs_integration::harness::eventually;
+use nexuserofs_integration::stage::Place;
+
+use crate::layers::Documents;
+
+/// What the program is given. It begins as what a good host gives; a test makes it worse.
+pub(crate) struct Case {
+    pub(crate) descriptor: Descriptor,
+    /// None: whatever the guest has.
+    pub(crate) policy: Option<Policy>,
+    /// In place of the guest's own command line.
+    pub(crate) command_line: String,
+    pub(crate) flags: Vec<&'static str>,
+    pub(crate) directory: PathBuf,
+}
+
+pub(crate) fn documents() -> Result<Documents> {
+    Ok(serde_json::from_slice(&fs::read(Path::new(PAYLOAD).join("documents.json"))?)?)
+}
+
+pub(crate) fn serial(name: &str) -> Result<Query> {
+    Ok(Query::Serial(name.parse()?))
+}
+
+/// A policy for whatever the key signed.
+pub(crate) fn key_rule() -> Result<KeyRule> {
+    Ok(KeyRule { keys: vec![documents()?.key.parse()?], minimum_version: 0, names: [].into() })
+}
+
+impl Case {
+    /// All layers on their disks, memory for what is written, and a policy for exactly this image.
+    pub(crate) fn good(place: &Place) -> Result<Self> {
+        let signed = SignedManifest::from_canonical(documents()?.signed.as_bytes())?;
+        let policy = Policy::new(Rule::Exact([signed.manifest.image_hash()].into()));
+        let layer = |name| Ok(LayerSource { device: serial(name)?, claim: None });
+        let layers = ["l0", "l1", "l2"].into_iter().map(layer).collect::<Result<_>>()?;
+        let directory = place.scratch.join("case");
+        fs::create_dir_all(directory.join("root"))?;
+        Ok(Self {
+            descriptor: Descriptor {
+                signed,
+                assembly: Assembly { layers, upper: UpperSource::Tmpfs { size: Some(1 << 20) } },
+            },
+            policy: Some(policy),
+            command_line: "quiet".to_owned(),
+            flags: Vec::new(),
+            directory,
+        })
+    }
+
+    /// The layer `index` is said to be on the disk of this serial.
+    pub(crate) fn on(mut self, index: usize, name: &str) -> Result<Self> {
+        self.descriptor.assembly.layers[index].device = serial(name)?;
+        Ok(self)
+    }
+
+    /// The manifest lists other layers.
+    pub(crate) fn listing(mut self, change: impl FnOnce(&mut Vec<Layer>)) -> Result<Self> {
+        let mut fields: Fields = self.descriptor.signed.manifest.fields().clone();
+        change(&mut fields.layers);
+        self.descriptor.signed.manifest = Manifest::new(fields)?;
+        Ok(self)
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    fn program(&self, verb: &str) -> Run {
+        let run = Run::new(Path::new(PAYLOAD).join("nexuserofs-guest")).arg(verb);
+        run.args(["--timeout", "0", "--command-line"]).arg(self.directory.join("command_line"))
+    }
+
+    fn mount_output(&self, descriptor: &str) -> Result<Output> {
+        fs::write(self.directory.join("command_line"), &self.command_line)?;
+        let path = self.directory.join("descriptor.json");
+        fs::write(&path, descriptor)?;
+        let mut run = self.program("mount").arg("--target").arg(self.root()).arg("--descriptor").arg(path);
+        if let Some(policy) = &self.policy {
+            let path = self.directory.join("policy.json");
+            fs::write(&path, serde_json::to_vec(policy)?)?;
+            run = run.arg("--policy").arg(path);
+        }
+        Ok(run.args(&self.flags).into_command().output()?)
+    }
+
+    /// The root file system is made, and `look` sees it there; then it is taken away, twice.
+    pub(crate) fn works(self, look: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let output = self.mount_output(&self.descriptor.to_json()?)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the program said: {said}");
+        let seen = look(&self.root());
+        for _ in 0..2 {
+            self.program("umount").run()?;
+        }
+        seen.and_then(|()| self.nothing_is_left())
+    }
+
+    /// It is refused with this exit code and for this reason, and nothing is left.
+    pub(crate) fn fails(self, code: i32, reason: &str) -> Result<()> {
+        let descriptor = self.descriptor.to_json()?;
+        self.fails_with(&descriptor, code, reason)
+    }
+
+    /// The same with this text in place of the description.
+    pub(crate) fn fails_with(self, descriptor: &str, code: i32, reason: &str) -> Result<()> {
+        self.refuses(descriptor, code, reason)?;
+        self.nothing_is_left()
+    }
+
+    /// The same where this device was there before, and still is.
+    pub(crate) fn fails_keeping(self, code: i32, reason: &str, name: &Name) -> Result<()> {
+        self.refuses(&self.descriptor.to_json()?, code, reason)?;
+        ensure!(DeviceMapper::open()?.find(name)?.is_some(), "another's device was taken away");
+        Ok(())
+    }
+
+    fn refuses(&self, descriptor: &str, code: i32, reason: &str) -> Result<()> {
+        let output = self.mount_output(descriptor)?;
+        let said: serde_json::Value = serde_json::from_slice(&output.stderr)
+            .with_context(|| format!("the program said {:?}", String::from_utf8_lossy(&output.stderr)))?;
+        ensure!(output.status.code() == Some(code), "expected {code}, got {:?}: {said}", output.status);
+        ensure!(said["reason"] == reason, "expected {reason}: {said}");
+        Ok(())
+    }
+
+    /// No mount, no device, no directory.
+    fn nothing_is_left(&self) -> Result<()> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let of_ours = |line: &&str| line.contains("nexuserofs") || line.contains(" /testbed/scratch/case");
+        let left: Vec<&str> = mounts.lines().filter(of_ours).collect();
+        ensure!(left.is_empty(), "mounts were left: {left:?}");
+        ensure!(!Path::new("/run/nexuserofs/root").exists(), "the workplace was left");
+        let mapper = DeviceMapper::open()?;
+        // Who looks at new devices may still hold one.
+        eventually(|| {
+            for index in 0..3 {
+                if mapper.find(&format!("nexuserofs-root-{index}").parse()?)?.is_some() {
+                    return Ok(Some(format!("the device of layer {index} was left")));
+                }
+            }
+            Ok(None)
+        })
+    }
+}

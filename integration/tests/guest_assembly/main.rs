@@ -1,0 +1,160 @@
+//! `nexuserofs-guest mount` in a guest, against real device-mapper, EROFS and overlayfs of Linux 6.12: an image is put
+//! together, and whatever a host might do to it is refused, or an error on the first wrong block.
+//!
+//! `docs/threat-model.md` has these tests by the attacks that they are.
+//!
+//! * `layers`: the image and its disks. * `case`: one run of the program. * `refused`: what is not allowed.
+//! * `damage`: disks that are not what they should be. * `overlays`: many layers.
+
+// Helpers of tests may fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod case;
+mod damage;
+mod layers;
+mod overlays;
+mod refused;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use nexuserofs_guest::descriptor::UpperSource;
+use nexuserofs_guest::policy::{Rule, UpperKind};
+use nexuserofs_integration::guest::harness::{self, Needs, Test};
+use nexuserofs_integration::stage::Place;
+
+use case::{Case, key_rule, serial};
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$(Test { name: stringify!($name), run: $module::$name }),*]
+    };
+}
+
+const TESTS: &[Test] = tests![
+    good::an_allowed_image_is_put_together_and_taken_apart,
+    good::a_signed_image_is_put_together,
+    good::nothing_is_written_without_an_upper,
+    good::a_single_layer_needs_no_overlay,
+    good::the_same_layer_twice_is_put_together,
+    good::an_upper_of_the_hosts_is_used_if_the_policy_says_so,
+    refused::layers_in_another_order_are_refused,
+    refused::a_dropped_layer_is_refused,
+    refused::an_added_layer_is_refused,
+    refused::a_doubled_layer_is_refused,
+    refused::other_parameters_are_refused,
+    refused::an_unsigned_image_is_refused,
+    refused::an_image_of_another_signer_is_refused,
+    refused::an_expired_image_is_refused,
+    refused::an_older_version_is_refused,
+    refused::another_image_of_the_signer_is_refused,
+    refused::a_changed_statement_is_refused,
+    refused::without_a_policy_nothing_is_allowed,
+    refused::a_second_policy_is_refused,
+    refused::an_upper_of_the_hosts_is_refused,
+    refused::options_of_the_hosts_are_refused,
+    refused::a_device_that_never_comes_is_an_error,
+    refused::two_devices_of_one_serial_are_refused,
+    refused::one_device_for_two_layers_is_refused,
+    refused::a_device_that_is_too_short_is_refused,
+    refused::a_name_that_is_taken_is_an_error,
+    damage::a_changed_block_is_an_error_when_it_is_read,
+    damage::a_changed_block_is_found_before_anything_is_mounted,
+    damage::a_changed_tree_is_found,
+    damage::the_superblock_of_the_host_means_nothing,
+    damage::swapped_disks_are_found,
+    damage::a_tree_that_is_data_is_refused_by_its_length,
+    overlays::two_hundred_layers_are_joined_one_by_one,
+    overlays::a_hundred_layers_are_joined_at_once,
+];
+
+fn main() -> Result<ExitCode> {
+    harness::main(Needs { disks: layers::prepare, ..Needs::default() }, TESTS)
+}
+
+/// Whether the image's files are there, those of the newest layer in front.
+fn whole(root: &Path) -> Result<()> {
+    for index in 0..3 {
+        ensure!(fs::read(root.join(format!("own-{index}")))? == layers::own(index), "layer {index}");
+    }
+    ensure!(fs::read_to_string(root.join("newest"))? == "2");
+    Ok(())
+}
+
+/// What is allowed.
+mod good {
+    use super::*;
+
+    pub(super) fn an_allowed_image_is_put_together_and_taken_apart(place: &Place) -> Result<()> {
+        Case::good(place)?.works(|root| {
+            whole(root)?;
+            fs::write(root.join("newest"), "written")?;
+            ensure!(fs::read_to_string(root.join("newest"))? == "written");
+            fs::remove_file(root.join("own-0"))?;
+            ensure!(!root.join("own-0").exists());
+            Ok(())
+        })?;
+        // What was written went with its memory.
+        Case::good(place)?.works(whole)
+    }
+
+    pub(super) fn a_signed_image_is_put_together(place: &Place) -> Result<()> {
+        let mut case = Case::good(place)?;
+        let rule = nexuserofs_guest::policy::KeyRule {
+            minimum_version: layers::VERSION,
+            names: [layers::NAME.parse()?].into(),
+            ..key_rule()?
+        };
+        case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Key(rule)));
+        case.works(whole)
+    }
+
+    pub(super) fn nothing_is_written_without_an_upper(place: &Place) -> Result<()> {
+        let mut case = Case::good(place)?;
+        case.descriptor.assembly.upper = UpperSource::None;
+        case.works(|root| {
+            whole(root)?;
+            let error = fs::write(root.join("newest"), "written").unwrap_err();
+            ensure!(error.kind() == std::io::ErrorKind::ReadOnlyFilesystem, "{error}");
+            Ok(())
+        })
+    }
+
+    pub(super) fn a_single_layer_needs_no_overlay(place: &Place) -> Result<()> {
+        let mut case = Case::good(place)?.listing(|layers| layers.truncate(1))?;
+        case.descriptor.assembly.layers.truncate(1);
+        case.descriptor.assembly.upper = UpperSource::None;
+        let hash = case.descriptor.signed.manifest.image_hash();
+        case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Exact([hash].into())));
+        case.works(|root| {
+            ensure!(fs::read(root.join("own-0"))? == layers::own(0));
+            ensure!(!root.join("own-1").exists());
+            Ok(())
+        })
+    }
+
+    pub(super) fn the_same_layer_twice_is_put_together(place: &Place) -> Result<()> {
+        let mut case = Case::good(place)?.listing(|layers| layers[2] = layers[1].clone())?.on(2, "l1")?;
+        let hash = case.descriptor.signed.manifest.image_hash();
+        case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Exact([hash].into())));
+        case.works(|root| {
+            ensure!(fs::read_to_string(root.join("newest"))? == "1");
+            Ok(())
+        })
+    }
+
+    pub(super) fn an_upper_of_the_hosts_is_used_if_the_policy_says_so(place: &Place) -> Result<()> {
+        let mut case = Case::good(place)?;
+        case.descriptor.assembly.upper = UpperSource::Device(serial("upper")?);
+        if let Some(policy) = &mut case.policy {
+            policy.uppers.insert(UpperKind::Device);
+        }
+        case.works(|root| {
+            // This is why a guest that does not trust its host refuses it.
+            ensure!(fs::read_to_string(root.join("newest"))? == "planted");
+            Ok(())
+        })
+    }
+}
