@@ -65,8 +65,11 @@ fn merge(ledger: &Ledger, staging: &StagingArea, layers: Vec<ChainLayer>) -> Res
         return Ok(record);
     }
     let started = Instant::now();
-    let path = |layer: &ChainLayer| Part { path: ledger.shelf.image(&layer.key), bytes: layer.bytes };
-    let built = chain::build(&layers.iter().map(path).collect::<Vec<_>>())?;
+    let part = |layer: &ChainLayer| {
+        let verity = ledger.read(|index| index.layer(&layer.key).and_then(|record| record.verity));
+        Part { path: ledger.shelf.image(&layer.key), bytes: layer.bytes, verity }
+    };
+    let built = chain::build(&layers.iter().map(part).collect::<Vec<_>>())?;
     let record = ChainRecord::new(layers, built.outcome.clone());
     log(&record, started);
     let sealed = seal(staging.scratch()?, &built, record.clone())?;
@@ -108,7 +111,7 @@ fn describe(ledger: &Ledger, sealed: &Sealed, record: &ChainRecord) -> Result<()
 fn log(record: &ChainRecord, started: Instant) {
     let (chain, layers) = (&record.key, record.layers.len());
     match &record.outcome {
-        Outcome::Merged { image_bytes } => tracing::info!(
+        Outcome::Merged { image_bytes, .. } => tracing::info!(
             %chain, layers, bytes = image_bytes, duration_ms = started.elapsed().as_secs_f64() * 1e3, "merged layers"
         ),
         Outcome::Unmergeable { unmergeable } => tracing::warn!(

@@ -87,7 +87,7 @@ fn size(path: &Path) -> Result<u64, Error> {
 
 /// Writes the layers' merged metadata, unless it is there.
 fn merge(layers: &[PathBuf], home: &Path) -> Result<PathBuf, Error> {
-    let part = |path: &PathBuf| Ok(Part { path: path.clone(), bytes: size(path)? });
+    let part = |path: &PathBuf| Ok(Part { path: path.clone(), bytes: size(path)?, verity: None });
     let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
     if let Outcome::Unmergeable { unmergeable } = built.outcome {
         return Err(Error::Unmergeable { reason: unmergeable });

@@ -1,12 +1,15 @@
 //! The image of a chain, made of the files of its layers. Their metadata is read, and none of their data.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::erofs::InvalidSuperblock;
 use crate::image::erofs::read;
+use crate::image::merged::verity::Hashed;
 use crate::image::merged::{self, Layer};
-use crate::layer::open;
+use crate::layer::open::{self, LayerFile};
+use crate::layer::verity::Verity;
 
 use super::Outcome;
 
@@ -17,6 +20,8 @@ pub struct Part {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Its dm-verity tree, if it has one.
+    pub verity: Option<Verity>,
 }
 
 /// A merged image, or why there is none.
@@ -26,6 +31,8 @@ pub struct Built {
     pub outcome: Outcome,
     /// The image; empty if there is none.
     pub image: Vec<u8>,
+    /// The hash tree over image and layers; empty if a layer has none.
+    pub tree: Vec<u8>,
 }
 
 /// Why it is not known whether layers can be merged.
@@ -34,6 +41,14 @@ pub enum Error {
     /// A layer's file cannot be read, or is damaged.
     #[error(transparent)]
     Layer(#[from] open::Error),
+    /// The hash tree of a layer cannot be read, or is not the layer's.
+    #[error("cannot hash the merged image of {layers} layers")]
+    Tree {
+        /// How many layers were to be merged.
+        layers: usize,
+        /// The reason.
+        source: merged::verity::Error,
+    },
     /// The image could not be kept in memory.
     #[error("cannot make the merged image of {layers} layers: {source}")]
     Write {
@@ -48,7 +63,9 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Layer(error) => error.kind(),
-            Self::Write { source, .. } => io_kind(source),
+            Self::Tree { source: merged::verity::Error::Read { source, .. }, .. }
+            | Self::Write { source, .. } => io_kind(source),
+            Self::Tree { .. } => Kind::DataLoss,
         }
     }
 }
@@ -77,14 +94,37 @@ pub fn build(parts: &[Part]) -> Result<Built, Error> {
     }
     let mut image = Vec::new();
     match merged::write(&layers, &mut image) {
-        Ok(_) => Ok(Built { outcome: Outcome::Merged { image_bytes: image.len() as u64 }, image }),
+        Ok(_) => {
+            let hashed = hash(parts, &layers, &image)?;
+            let (verity, tree) = hashed.map_or((None, Vec::new()), |(verity, tree)| (Some(verity), tree));
+            Ok(Built { outcome: Outcome::Merged { image_bytes: image.len() as u64, verity }, image, tree })
+        }
         Err(merged::Error::Image(crate::image::erofs::Error::Write(source))) => {
             Err(Error::Write { layers: parts.len(), source })
         }
-        Err(error) => {
-            Ok(Built { outcome: Outcome::Unmergeable { unmergeable: error.to_string() }, image: Vec::new() })
-        }
+        Err(error) => Ok(Built {
+            outcome: Outcome::Unmergeable { unmergeable: error.to_string() },
+            image: Vec::new(),
+            tree: Vec::new(),
+        }),
     }
+}
+
+/// The hash tree over the merged image and its layers, if all of these have one.
+fn hash(parts: &[Part], layers: &[Layer<'_>], image: &[u8]) -> Result<Option<(Verity, Vec<u8>)>, Error> {
+    let mut hashed = Vec::with_capacity(parts.len());
+    for Part { path, bytes, verity } in parts {
+        let Some(verity) = verity else { return Ok(None) };
+        let file = File::open(path).map_err(|source| open::Error::Open { path: path.clone(), source })?;
+        let file = LayerFile::new(file);
+        hashed.push(Hashed { file, bytes: *bytes, geometry: verity.geometry(), root: verity.root() });
+    }
+    let tree =
+        merged::verity::tree(image, &hashed).map_err(|source| Error::Tree { layers: parts.len(), source })?;
+    let uuid = merged::verity_uuid(layers);
+    let bytes =
+        merged::verity::encode(&tree, uuid).map_err(|source| Error::Write { layers: parts.len(), source })?;
+    Ok(Some((Verity::new(&tree, uuid), bytes)))
 }
 
 /// Why a layer can never be merged, if that is what the error says: it is sound, but of another kind than
@@ -95,7 +135,11 @@ fn refusal(error: &open::Error) -> Option<&read::Error> {
         open::Error::Image { source, .. } => match source {
             Unsupported(_)
             | TooMuch { .. }
-            | Superblock(InvalidSuperblock::BlockSize(_) | InvalidSuperblock::NoChecksum) => Some(source),
+            | Superblock(
+                InvalidSuperblock::BlockSize(_)
+                | InvalidSuperblock::ForeignBlockSize(_)
+                | InvalidSuperblock::NoChecksum,
+            ) => Some(source),
             _ => None,
         },
         open::Error::Open { .. } => None,
@@ -104,5 +148,5 @@ fn refusal(error: &open::Error) -> Option<&read::Error> {
 
 fn unmergeable(path: &Path, reason: &dyn std::error::Error) -> Built {
     let unmergeable = format!("{}: {reason}", path.display());
-    Built { outcome: Outcome::Unmergeable { unmergeable }, image: Vec::new() }
+    Built { outcome: Outcome::Unmergeable { unmergeable }, image: Vec::new(), tree: Vec::new() }
 }

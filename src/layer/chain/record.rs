@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ChainKey;
 use crate::layer::LayerKey;
+use crate::layer::verity::Verity;
 
 /// What is known about a chain: the text of `chain.json` beside its image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,10 @@ pub enum Outcome {
     Merged {
         /// Size of `fsmeta.erofs` in bytes.
         image_bytes: u64,
+        /// The dm-verity tree in `merged.verity`, which is over the image and behind it the files of all
+        /// layers; None if a layer has no tree of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verity: Option<Verity>,
     },
     /// They cannot be, now and later.
     Unmergeable {
@@ -77,7 +82,7 @@ mod tests {
     fn a_record_round_trips_and_knows_its_key() {
         let layer = ChainLayer { key: LayerKey::new(1, &Digest::of(b"a")), bytes: 4096 };
         for (outcome, is_merged) in [
-            (Outcome::Merged { image_bytes: 8192 }, true),
+            (Outcome::Merged { image_bytes: 8192, verity: None }, true),
             (Outcome::Unmergeable { unmergeable: "compressed".to_owned() }, false),
         ] {
             let record = ChainRecord::new(vec![layer.clone(), layer.clone()], outcome);

@@ -15,6 +15,8 @@ use crate::store::{Error, sidecar};
 
 /// Base name of a chain's image, by which virtual machine runtimes know it.
 pub const IMAGE_NAME: &str = "fsmeta.erofs";
+/// Base name of the hash tree over image and layers. On one device it follows them.
+pub const TREE_NAME: &str = "merged.verity";
 /// A chain's record, beside its image.
 pub const RECORD_NAME: &str = "chain.json";
 
@@ -42,7 +44,10 @@ pub struct Sealed {
 pub fn seal(scratch: Scratch, built: &Built, record: ChainRecord) -> Result<Sealed, Error> {
     let directory = scratch.path();
     if matches!(built.outcome, Outcome::Merged { .. }) {
-        write_image(&directory.join(IMAGE_NAME), &built.image)?;
+        write_file(&directory.join(IMAGE_NAME), &built.image)?;
+    }
+    if !built.tree.is_empty() {
+        write_file(&directory.join(TREE_NAME), &built.tree)?;
     }
     sidecar::write(&directory.join(RECORD_NAME), &record, sidecar::Durability::Synced)?;
     sync_directory(directory)?;
@@ -63,7 +68,7 @@ impl Sealed {
     }
 }
 
-fn write_image(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     let mut file = file.map_err(Error::io("create", path))?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
@@ -165,10 +170,11 @@ impl ChainShelf {
         if record.key != *key || !record.is_consistent() {
             return Err("its record is of another chain".to_owned());
         }
-        if let Outcome::Merged { image_bytes } = record.outcome {
-            let found = fs::symlink_metadata(self.image(key)).map_err(|error| error.to_string())?;
-            if !found.is_file() || found.len() != image_bytes {
-                return Err(format!("its image has {} bytes instead of {image_bytes}", found.len()));
+        if let Outcome::Merged { image_bytes, verity } = &record.outcome {
+            check(&self.image(key), *image_bytes)?;
+            if let Some(verity) = verity {
+                let geometry = verity.geometry();
+                check(&self.directory(key).join(TREE_NAME), geometry.file_size() - geometry.hash_offset())?;
             }
         }
         Ok(record)
@@ -177,6 +183,15 @@ impl ChainShelf {
     fn chains(&self) -> MutexGuard<'_, BTreeMap<ChainKey, Arc<ChainRecord>>> {
         // Each step leaves the map whole, so a panic elsewhere does no harm.
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what is wrong with a file that is to have so many bytes.
+fn check(path: &Path, bytes: u64) -> Result<(), String> {
+    let found = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    match found.is_file() && found.len() == bytes {
+        true => Ok(()),
+        false => Err(format!("{} has {} bytes instead of {bytes}", path.display(), found.len())),
     }
 }
 
@@ -200,7 +215,7 @@ mod tests {
         let record = ChainRecord::new(layers, outcome.clone());
         let key = record.key.clone();
         let scratch = StagingArea::new(root.join("staging")).scratch().unwrap();
-        let built = Built { outcome, image: image.to_vec() };
+        let built = Built { outcome, image: image.to_vec(), tree: Vec::new() };
         let shelf = ChainShelf::open(root.join("chains")).unwrap();
         shelf.place(seal(scratch, &built, record).unwrap()).unwrap();
         shelf.sync().unwrap();
@@ -210,7 +225,8 @@ mod tests {
     #[test]
     fn a_chain_is_there_until_one_of_its_layers_goes() {
         let root = tempfile::tempdir().unwrap();
-        let (shelf, key, layer) = placed(root.path(), Outcome::Merged { image_bytes: 5 }, b"image");
+        let (shelf, key, layer) =
+            placed(root.path(), Outcome::Merged { image_bytes: 5, verity: None }, b"image");
         assert_eq!(fs::read(shelf.image(&key)).unwrap(), b"image");
         let again = ChainShelf::open(shelf.path().to_owned()).unwrap();
         assert_eq!(again.get(&key), shelf.get(&key));
@@ -222,7 +238,7 @@ mod tests {
     #[test]
     fn what_is_not_whole_counts_as_none() {
         let root = tempfile::tempdir().unwrap();
-        let (shelf, key, _) = placed(root.path(), Outcome::Merged { image_bytes: 5 }, b"image");
+        let (shelf, key, _) = placed(root.path(), Outcome::Merged { image_bytes: 5, verity: None }, b"image");
         fs::write(shelf.image(&key), "cut").unwrap();
         assert!(ChainShelf::open(shelf.path().to_owned()).unwrap().get(&key).is_none());
         fs::write(shelf.image(&key), "again").unwrap();

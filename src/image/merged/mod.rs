@@ -3,6 +3,10 @@
 //!
 //! The bytes are a pure function of the layers: of the metadata in their images, their UUIDs, and the sizes
 //! of their files. `docs/merged-image.md` is the specification.
+//!
+//! * [`verity`]: one hash tree over all of it.
+
+pub mod verity;
 
 use std::io;
 
@@ -115,7 +119,19 @@ fn take_extents(data: &mut FileData, trees: &[&Tree], layer: usize, inode: Inode
 /// `urn:nexuserofs:merged:v1` and, for each layer from the oldest on, `:`, the 32 hex digits of its UUID,
 /// `/` and the size of its file in blocks.
 fn uuid(devices: &[Device]) -> [u8; 16] {
-    let mut name = format!("urn:nexuserofs:merged:v{VERSION}");
+    named_uuid("merged", devices)
+}
+
+/// The UUID in the superblock of the hash tree over the merged image of these layers, the oldest first: as
+/// that of the image, with `merged-verity` in place of `merged`.
+#[must_use]
+pub fn verity_uuid(layers: &[Layer<'_>]) -> [u8; 16] {
+    let devices: Vec<Device> = layers.iter().map(|layer| layer.device).collect();
+    named_uuid("merged-verity", &devices)
+}
+
+fn named_uuid(what: &str, devices: &[Device]) -> [u8; 16] {
+    let mut name = format!("urn:nexuserofs:{what}:v{VERSION}");
     for Device { uuid, blocks } in devices {
         name.push_str(&format!(":{:032x}/{blocks}", u128::from_be_bytes(*uuid)));
     }
