@@ -64,21 +64,19 @@ fn block_mode(bed: &Bed) -> Result<()> {
 fn trees(bed: &Bed) -> Result<()> {
     let settings = Some("verity = 'auto'".to_owned());
     let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
-    let (mut node, reference) = unpack_with_both(bed, "trees", &bed.images.demo, daemon)?;
+    let (mut node, _) = unpack_with_both(bed, "trees", &bed.images.demo, daemon)?;
     let layers = node.daemon()?.layers()?;
     for layer in &layers {
         check_layer(layer, &node.dir().join("layer"))?;
-        check_tree(layer)?;
+        check_tree(layer, node.dir())?;
     }
     ensure!(!layers.is_empty(), "there is no layer to check");
     println!("{} trees checked", layers.len());
-    let expected = read(&node, OVERLAYFS, &reference, Access::View)?;
-    ensure!(!expected.is_empty(), "nothing to compare");
     Ok(())
 }
 
 /// Lets veritysetup check a layer against its sidecar, tell it from a damaged one, and make the same tree.
-fn check_tree(layer: &Path) -> Result<()> {
+fn check_tree(layer: &Path, directory: &Path) -> Result<()> {
     let sidecar: Value = serde_json::from_slice(&std::fs::read(layer.with_extension("erofs.dmverity"))?)?;
     let text = |key: &str| sidecar[key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
     let number = |key: &str| sidecar[key].as_u64().with_context(|| format!("no {key}"));
@@ -88,8 +86,7 @@ fn check_tree(layer: &Path) -> Result<()> {
         Run::new("veritysetup").arg("verify").arg(file).arg(file).arg(&root).arg(offset)
     };
     verify(layer).run()?;
-    let copy = layer.with_extension("copy");
-    let copy = Path::new("/tmp").join(copy.file_name().context("a layer has a name")?);
+    let copy = directory.join("copy");
     let mut bytes = std::fs::read(layer)?;
     let ours = bytes.clone();
     bytes.truncate(usize::try_from(hash_offset)?);

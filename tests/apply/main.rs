@@ -3,7 +3,7 @@
 //! a healthy containerd cannot be brought to (`integration/` has the healthy one).
 
 // Helpers of tests may fail as tests do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tar_semantics/archive.rs"]
 #[allow(dead_code)]

@@ -11,10 +11,14 @@ use crate::cli::tool::error::{Error, with_causes};
 use crate::cli::tool::progress::Progress;
 use crate::cli::tool::subject::Subject;
 use crate::image::digest::Digest;
-use crate::image::erofs::read::{Image, Limits, ReadAt};
+use crate::image::erofs::header::{Checksum, Header};
+use crate::image::erofs::read::{self, Image, Limits, ReadAt};
 use crate::image::tree::BLOCK_SIZE;
 use crate::image::verity::{self, Damage};
 use crate::layer::open::LayerFile;
+
+/// How every note on a file begins of which nobody tells a root hash.
+const NO_ROOT: &str = "there is no root hash beside it";
 
 /// Reads all of a file, and tells whether it is the one that its root hash was made of.
 pub(super) fn verify(
@@ -87,15 +91,23 @@ fn add(runs: &mut Vec<Range<u64>>, block: Range<u64>) {
     }
 }
 
-/// What can be told without a root hash: whether the metadata contradicts itself.
+/// What can be told without a root hash: whether the metadata contradicts itself, as far as it is read here.
 fn structure(subject: &Subject, file: &LayerFile) -> Verified {
+    let unproven =
+        |what: &str| Verified::new(subject, State::Unproven).with_note(&format!("{NO_ROOT}: {what}"));
     match Image::open(file, &Limits::default()) {
-        Ok(_) => Verified::new(subject, State::Unproven).with_note(
-            "there is no root hash beside it: superblock and metadata are sound, the content of files is not proven",
-        ),
+        Ok(_) => unproven("superblock and metadata are sound, the content of files is not proven"),
+        // A merged or compressed image is not damaged by that.
+        Err(read::Error::Unsupported(what)) if has_checksum(file) => unproven(&format!(
+            "only the superblock is known to be sound, as images with {what} are not read here"
+        )),
         Err(error) => Verified::new(subject, State::Damaged)
-            .with_note(&format!("there is no root hash beside it, and {}", with_causes(&error))),
+            .with_note(&format!("{NO_ROOT}, and {}", with_causes(&error))),
     }
+}
+
+fn has_checksum(file: &LayerFile) -> bool {
+    Header::read(file).is_ok_and(|header| header.checksum == Checksum::Right)
 }
 
 /// A file, and a bar that shows how much of it was read.
