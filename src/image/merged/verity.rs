@@ -155,7 +155,7 @@ mod tests {
         (file, tree)
     }
 
-    fn hashed<'f>((file, tree): &'f (Vec<u8>, Tree)) -> Hashed<&'f [u8]> {
+    fn hashed((file, tree): &(Vec<u8>, Tree)) -> Hashed<&[u8]> {
         Hashed { file, bytes: file.len() as u64, geometry: tree.geometry(), root: tree.root() }
     }
 
