@@ -161,7 +161,8 @@ fn a_disk_of_layers_is_told_by_its_partitions() {
     assert_eq!(inspection["kind"], "gpt");
     let partition = &inspection["partitions"][0];
     let bytes = fs::metadata(&layer).expect("layer").len();
-    assert_eq!((&partition["number"], &partition["bytes"]), (&json!(1), &json!(bytes)), "{inspection}");
+    assert_eq!(partition["number"], 1, "{inspection}");
+    assert!(partition["bytes"].as_u64().expect("number") >= bytes, "{inspection}");
     let mut first = vec![0; 4096];
     let disk = File::open(text(&made[0], "file")).expect("disk");
     disk.read_exact_at(&mut first, partition["first_byte"].as_u64().expect("number")).expect("block");

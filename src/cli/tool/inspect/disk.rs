@@ -47,9 +47,8 @@ pub(super) struct Extent {
 /// The table of the disk at `path`; `None` if that has none.
 pub(super) fn gpt(path: &Path) -> Option<Gpt> {
     let size = LogicalBlockSize::Lb512;
-    // A disk of layers has one table, at its start.
-    let disk =
-        GptConfig::new().writable(false).only_valid_headers(true).logical_block_size(size).open(path).ok()?;
+    // A disk of layers has one table, at its start, which is enough by default.
+    let disk = GptConfig::new().writable(false).logical_block_size(size).open(path).ok()?;
     let partitions = disk.partitions().iter().map(|(number, partition)| {
         let first_byte = partition.first_lba * size.as_u64();
         let bytes = (partition.last_lba + 1).saturating_sub(partition.first_lba) * size.as_u64();
