@@ -89,7 +89,11 @@ fn inspected(bed: &Bed) -> Result<()> {
             ("Filesystem inode count:", "inodes"),
         ] {
             let found = dumped(&dump, name)?.split_whitespace().next().unwrap_or_default();
-            ensure!(superblock[key] == found.parse::<u64>()?, "{name} {found}, and {key} is {}", superblock[key]);
+            ensure!(
+                superblock[key] == found.parse::<u64>()?,
+                "{name} {found}, and {key} is {}",
+                superblock[key]
+            );
         }
         let uuid = dumped(&dump, "Filesystem UUID:")?;
         ensure!(superblock["uuid"] == uuid, "{uuid} and {}", superblock["uuid"]);
