@@ -71,7 +71,9 @@ func run() error {
 	if err := json.NewEncoder(os.Stdout).Encode(mounts); err != nil {
 		return err
 	}
-	return mountAll(ctx, client.MountManager(), *key, mounts, flag.Arg(1))
+	// The activation lives as long as the snapshot: garbage collection takes what nothing refers to.
+	referred := mount.WithLabels(map[string]string{"containerd.io/gc.bref.snapshot." + *snapshotter: *key})
+	return mountAll(ctx, client.MountManager(), *key, mounts, flag.Arg(1), referred)
 }
 
 func chainID(ctx context.Context, client *containerd.Client, name string) (string, error) {
@@ -86,8 +88,11 @@ func chainID(ctx context.Context, client *containerd.Client, name string) (strin
 	return identity.ChainID(diffIDs).String(), nil
 }
 
-func mountAll(ctx context.Context, manager mount.Manager, key string, mounts []mount.Mount, target string) error {
-	activation, err := manager.Activate(ctx, key, mounts)
+func mountAll(
+	ctx context.Context, manager mount.Manager, key string, mounts []mount.Mount, target string,
+	options ...mount.ActivateOpt,
+) error {
+	activation, err := manager.Activate(ctx, key, mounts, options...)
 	switch {
 	case err == nil:
 		mounts = activation.System
