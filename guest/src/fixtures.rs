@@ -14,7 +14,7 @@ use crate::verity::{self, BlockSize, Parameters, RootDigest, Salt};
 /// The table of a layer of so many blocks, with a root that is told by `seed`.
 pub(crate) fn verity(data_blocks: u64, seed: u16) -> Parameters {
     Parameters::new(verity::Fields {
-        root_digest: RootDigest::Sha256(*Digest::of(&[b"root", &seed.to_be_bytes()]).as_bytes()),
+        root_digest: RootDigest::Sha256(*Digest::of_parts(&[b"root", &seed.to_be_bytes()]).as_bytes()),
         salt: Salt::zeros(),
         data_block_size: BlockSize::PAGE,
         hash_block_size: BlockSize::PAGE,
@@ -25,14 +25,14 @@ pub(crate) fn verity(data_blocks: u64, seed: u16) -> Parameters {
 }
 
 pub(crate) fn layer(data_blocks: u64, seed: u16) -> Layer {
-    Layer::of(Digest::of(&[b"tar", &seed.to_be_bytes()]), verity(data_blocks, seed)).unwrap()
+    Layer::of(Digest::of_parts(&[b"tar", &seed.to_be_bytes()]), verity(data_blocks, seed)).unwrap()
 }
 
 /// A manifest of so many layers, each of another size.
 pub(crate) fn manifest(layers: usize) -> Manifest {
     Manifest::new(Fields {
         layout_version: LayoutVersion::V1,
-        image: Some(Image { manifest: Digest::of(&[b"manifest"]), config: Digest::of(&[b"config"]) }),
+        image: Some(Image { manifest: Digest::of(b"manifest"), config: Digest::of(b"config") }),
         platform: Platform {
             os: "linux".parse().unwrap(),
             architecture: "amd64".parse().unwrap(),

@@ -1,6 +1,5 @@
 //! The manifest of layers that were built.
 
-use nexuserofs_guest::digest::Digest;
 use nexuserofs_guest::manifest::{
     Fields, Image, InvalidLayer, InvalidManifest, Layer, LayerFields, LayoutVersion, Manifest, Platform,
 };
@@ -59,7 +58,6 @@ fn layer(record: &LayerRecord) -> Result<Layer, Error> {
     let diff_id = record.native_diff_id().ok_or_else(|| Error::Foreign { key: key() })?;
     let verity = record.verity.ok_or_else(|| Error::NoTree { key: key() })?;
     let verity = verity.parameters().map_err(|source| Error::Parameters { key: key(), source })?;
-    let diff_id = Digest::new(*diff_id.as_bytes());
     let fields = LayerFields { diff_id, size: record.image_bytes, verity };
     Layer::new(fields).map_err(|source| Error::Layer { key: key(), source })
 }

@@ -117,7 +117,7 @@ impl Manifest {
     /// The hash that stands for this manifest.
     #[must_use]
     pub fn image_hash(&self) -> ImageHash {
-        ImageHash(Digest::of(&[HASH_DOMAIN, self.to_canonical().as_bytes()]))
+        ImageHash(Digest::of_parts(&[HASH_DOMAIN, self.to_canonical().as_bytes()]))
     }
 }
 

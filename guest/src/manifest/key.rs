@@ -52,7 +52,7 @@ impl PublicKey {
     /// Which key this is.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        let digest = Digest::of(&[self.0.as_bytes()]);
+        let digest = Digest::of(self.0.as_bytes());
         let mut id = [0; 16];
         id.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
         KeyId(id)

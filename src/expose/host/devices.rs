@@ -12,16 +12,12 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use super::mounting::{self, Error};
+use super::mounting::{self, Error, refused};
 use crate::sys::loop_device::{Access, LoopDevice};
 
 /// Mounts `image` from its file, and its devices from theirs.
 pub(super) fn mount_files(image: &Path, devices: &[PathBuf], point: &Path) -> Result<(), Error> {
-    configure(image, devices.iter().map(PathBuf::as_path), point).map_err(|errno| Error::Mount {
-        image: image.to_owned(),
-        point: point.to_owned(),
-        source: errno.into(),
-    })
+    configure(image, devices.iter().map(PathBuf::as_path), point).map_err(refused(image, point))
 }
 
 /// Mounts `image` and its devices from loop devices, which go with the mount.
@@ -29,11 +25,7 @@ pub(super) fn mount_loops(image: &Path, devices: &[PathBuf], point: &Path) -> Re
     let attach = |file: &Path| mounting::attach(file, Access::ReadOnly);
     let attached = attach(image)?;
     let loops: Vec<LoopDevice> = devices.iter().map(|device| attach(device)).collect::<Result<_, _>>()?;
-    configure(attached.path(), loops.iter().map(LoopDevice::path), point).map_err(|errno| Error::Mount {
-        image: image.to_owned(),
-        point: point.to_owned(),
-        source: errno.into(),
-    })
+    configure(attached.path(), loops.iter().map(LoopDevice::path), point).map_err(refused(image, point))
 }
 
 fn configure<'d>(image: &Path, devices: impl Iterator<Item = &'d Path>, point: &Path) -> Result<(), Errno> {

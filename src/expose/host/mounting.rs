@@ -167,11 +167,12 @@ fn mount_by_device(image: &Path, point: &Path, fstype: &str, access: Access) -> 
 
 /// Mounts a file or a device.
 pub(super) fn mount(source: &Path, point: &Path, fstype: &str, flags: MountFlags) -> Result<(), Error> {
-    rustix::mount::mount(source, point, fstype, flags, None).map_err(|errno| Error::Mount {
-        image: source.to_owned(),
-        point: point.to_owned(),
-        source: errno.into(),
-    })
+    rustix::mount::mount(source, point, fstype, flags, None).map_err(refused(source, point))
+}
+
+/// Adapter for `map_err`: the kernel's refusal to mount `image` on `point`.
+pub(super) fn refused(image: &Path, point: &Path) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Mount { image: image.to_owned(), point: point.to_owned(), source: errno.into() }
 }
 
 /// Whether something is mounted on `path`. Nothing at `path` is no mount point.

@@ -47,9 +47,8 @@ pub use sparse::sparse_unit;
 pub use superblock::{InvalidSuperblock, Superblock};
 pub use writer::{Summary, Writer, write_metadata};
 
-use uuid::Uuid;
-
 use crate::image::digest::Digest;
+use crate::image::identity;
 
 /// Version of the image layout. Any change of the bytes of any image is a new version.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -65,16 +64,17 @@ pub fn uuid(diff_id: &Digest) -> [u8; 16] {
 /// [`uuid`], with `written:` and the 32 hex digits of the layer's random name in its place.
 #[must_use]
 pub fn written_uuid(unique: [u8; 16]) -> [u8; 16] {
-    named_uuid(&format!("written:{:032x}", u128::from_be_bytes(unique)))
+    named_uuid(&identity::written(unique))
 }
 
 fn named_uuid(layer: &str) -> [u8; 16] {
-    let name = format!("urn:nexuserofs:layer:v{LAYOUT_VERSION}:{layer}");
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+    identity::uuid(&format!("layer:v{LAYOUT_VERSION}:{layer}")).into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::head;
 use super::style::Style;
 use crate::image::extent::{self, ExtentMap, SECTOR};
+use crate::image::identity;
 
 /// Most partitions that a disk can have: what the table has room for.
 pub const LARGEST_COUNT: usize = 128;
@@ -126,11 +127,11 @@ impl Disk {
 
 /// A version 5 UUID (RFC 9562) in the URL name space, of the style and each layer's identity and size.
 fn disk_guid(style: Style, layers: &[Layer]) -> Uuid {
-    let mut name = format!("urn:nexuserofs:disk:v1:{}", style.word());
+    let mut name = format!("disk:v1:{}", style.word());
     for layer in layers {
         name.push_str(&format!(":{}:{}", layer.identity, layer.bytes));
     }
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    identity::uuid(&name)
 }
 
 fn size_of(index: usize, bytes: u64) -> impl FnOnce(extent::Error) -> Error {

@@ -10,10 +10,9 @@ pub mod verity;
 
 use std::io;
 
-use uuid::Uuid;
-
 use crate::image::erofs::read::{Image, ReadAt};
 use crate::image::erofs::{self, Device, ImageSink, Summary};
+use crate::image::identity;
 use crate::image::overlay::{self, Flat, Place};
 use crate::image::tree::{BLOCK_SIZE, FileData, InodeId, Node, Tree};
 
@@ -131,9 +130,9 @@ pub fn verity_uuid(layers: &[Layer<'_>]) -> [u8; 16] {
 }
 
 fn named_uuid(what: &str, devices: &[Device]) -> [u8; 16] {
-    let mut name = format!("urn:nexuserofs:{what}:v{VERSION}");
+    let mut name = format!("{what}:v{VERSION}");
     for Device { uuid, blocks } in devices {
         name.push_str(&format!(":{:032x}/{blocks}", u128::from_be_bytes(*uuid)));
     }
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+    identity::uuid(&name).into_bytes()
 }

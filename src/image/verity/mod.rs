@@ -36,10 +36,10 @@ pub use tree::Tree;
 pub use verify::{Damage, verify};
 
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::image::digest::Digest;
 use crate::image::erofs::LAYOUT_VERSION;
+use crate::image::identity;
 
 /// Digests in a block of the tree.
 const PER_BLOCK: usize = 128;
@@ -70,12 +70,11 @@ pub fn uuid(diff_id: &Digest) -> [u8; 16] {
 /// the layer's random name in place of the diffID.
 #[must_use]
 pub fn written_uuid(unique: [u8; 16]) -> [u8; 16] {
-    named_uuid(&format!("written:{:032x}", u128::from_be_bytes(unique)))
+    named_uuid(&identity::written(unique))
 }
 
 fn named_uuid(layer: &str) -> [u8; 16] {
-    let name = format!("urn:nexuserofs:verity:v{LAYOUT_VERSION}:{layer}");
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes()
+    identity::uuid(&format!("verity:v{LAYOUT_VERSION}:{layer}")).into_bytes()
 }
 
 /// Hashes blocks, each behind the salt.

@@ -1,13 +1,37 @@
 //! What a reader of a benchmark wants to know of the machine. No names of hosts or users.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nexuserofs_integration::bed::Bed;
 use nexuserofs_integration::command::Run;
 
+/// When a benchmark ran, and on what.
+#[derive(Debug, Default)]
+pub(super) struct Setting {
+    date: String,
+    machine: String,
+    versions: String,
+}
+
+impl Setting {
+    /// Now, in this test bed.
+    pub(super) fn of(bed: &Bed) -> Result<Self> {
+        let machine = describe(&bed.place.scratch)?;
+        Ok(Self { date: today()?, machine, versions: bed.place.versions.clone() })
+    }
+
+    /// Writes it as Markdown, with `how` it was measured, such as how many rounds there were.
+    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, how: fmt::Arguments<'_>) -> fmt::Result {
+        writeln!(f, "{}, {how}. {}.\n", self.date, self.machine)?;
+        self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
 /// One sentence: processor, cores, memory, kernel, file system below `dir`.
-pub(super) fn describe(dir: &Path) -> Result<String> {
+fn describe(dir: &Path) -> Result<String> {
     let processor = field("/proc/cpuinfo", "model name")?;
     let memory = field("/proc/meminfo", "MemTotal")?;
     let kibibytes: u64 =
@@ -35,6 +59,6 @@ fn field(file: &str, name: &str) -> Result<String> {
 }
 
 /// Today, as `2026-11-22`.
-pub(super) fn today() -> Result<String> {
+fn today() -> Result<String> {
     Ok(Run::new("date").args(["--utc", "+%Y-%m-%d"]).output()?.trim().to_owned())
 }

@@ -10,10 +10,15 @@ mod unpack;
 mod verdict;
 mod verity;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::progress::Steps;
+
+use crate::bars::{self, Bars};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Arguments {
@@ -73,4 +78,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Arguments::Merge(arguments) => merge::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
     }
+}
+
+/// Which layers a benchmark measures with, beside what it makes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Corpus {
+    /// None.
+    Own,
+    /// The large ones that `bench unpack` has.
+    Large,
+}
+
+/// Measures in a test bed with release builds, prints the section that comes of it, and unless it is only to be
+/// printed puts it into docs/benchmarks.md.
+fn run_in_bed<R: Display>(
+    corpus: Corpus,
+    print_only: bool,
+    measure: impl FnOnce(&Bed) -> Result<R>,
+) -> Result<ExitCode> {
+    let bench = corpus == Corpus::Large;
+    let bars = Bars::new(if bench { 14 } else { 8 });
+    let steps = Steps::new(&bars);
+    let needs = Needs { programs: Some(Profile::Release), bench, ..Needs::default() };
+    bed::run(needs, &steps, bars::summary, |bed| {
+        let section = measure(&bed)?.to_string();
+        println!("{section}");
+        if !print_only {
+            page::put(&bed.place.project, &section)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }

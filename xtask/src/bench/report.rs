@@ -4,6 +4,7 @@ use std::fmt;
 
 use nexuserofs_integration::node::containerd::Peer;
 
+use super::machine::Setting;
 use super::rounds::Times;
 use super::verdict;
 
@@ -21,9 +22,7 @@ pub(super) struct Row {
 /// Everything that was measured, and on what.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) date: String,
-    pub(super) machine: String,
-    pub(super) versions: String,
+    pub(super) setting: Setting,
     pub(super) rounds: u32,
     pub(super) single: Vec<Row>,
     pub(super) together: Vec<Row>,
@@ -50,8 +49,7 @@ What containerd's erofs differ runs for a layer, with the tar on standard input:
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Unpacking, measured\n\n{METHOD}")?;
-        writeln!(f, "{}, medians of {}. {}.\n", self.date, self.rounds, self.machine)?;
-        self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+        self.setting.write(f, format_args!("medians of {}", self.rounds))?;
         writeln!(f, "\n## One layer at a time\n\nSeconds of wall time, in brackets of CPU.\n")?;
         synced_table(f, &self.single)?;
         writeln!(f, "\n## Three layers at once\n")?;

@@ -10,15 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::Bed;
 use nexuserofs_integration::node::{DaemonOptions, LogLevel, Node, NodeOptions, OVERLAYFS, SNAPSHOTTER};
-use nexuserofs_integration::progress::Steps;
 
 use self::calls::{Route, Target};
 use self::report::{Report, Subject};
 use self::samples::Samples;
-use super::{StoreArguments, machine, page};
-use crate::bars::{self, Bars};
+use super::machine::Setting;
+use super::{Corpus, StoreArguments, run_in_bed};
 
 /// containerd namespace of the measurements.
 const NAMESPACE: &str = "bench";
@@ -36,17 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ACTIVE_SHARE: u32 = 20;
 
 pub(super) fn run(arguments: &StoreArguments) -> Result<ExitCode> {
-    let bars = Bars::new(8);
-    let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), ..Needs::default() };
-    bed::run(needs, &steps, bars::summary, |bed| {
-        let report = measure(&bed, arguments)?;
-        println!("{report}");
-        if !arguments.print_only {
-            page::put(&bed.place.project, &report.to_string())?;
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+    run_in_bed(Corpus::Own, arguments.print_only, |bed| measure(bed, arguments))
 }
 
 /// A node whose stores hold about the same number of snapshots each.
@@ -77,9 +66,7 @@ fn measure(bed: &Bed, arguments: &StoreArguments) -> Result<Report> {
     }
     let restarts = [small.restart()?, large.restart()?];
     Ok(Report {
-        date: machine::today()?,
-        machine: machine::describe(&bed.place.scratch)?,
-        versions: bed.place.versions.clone(),
+        setting: Setting::of(bed)?,
         sizes: [arguments.small, arguments.large],
         rounds: arguments.rounds,
         subjects: subjects(&large.targets, samples),

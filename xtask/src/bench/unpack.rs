@@ -3,18 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::Bed;
 use nexuserofs_integration::images::bench::Layers;
 use nexuserofs_integration::images::{Image, Layer};
 use nexuserofs_integration::node::containerd::Peer;
 use nexuserofs_integration::node::{BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, SNAPSHOTTER};
-use nexuserofs_integration::progress::Steps;
 use nexuserofs_integration::unpack::Durability;
 
+use super::machine::Setting;
 use super::report::{Report, Row};
 use super::rounds::{Contender, Times, measure};
-use super::{UnpackArguments, machine, page};
-use crate::bars::{self, Bars};
+use super::{Corpus, UnpackArguments, run_in_bed};
 
 /// containerd namespace of the measurements.
 pub(super) const NAMESPACE: &str = "bench";
@@ -30,25 +29,13 @@ const PEER: Who = (BUILTIN_EROFS, Durability::AsIs);
 const PEER_SYNCED: Who = (BUILTIN_EROFS, Durability::Synced);
 
 pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
-    let bars = Bars::new(14);
-    let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), bench: true, ..Needs::default() };
-    bed::run(needs, &steps, bars::summary, |bed| {
-        let report = measure_all(&bed, arguments.rounds)?.to_string();
-        println!("{report}");
-        if !arguments.print_only {
-            page::put(&bed.place.project, &report)?;
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+    run_in_bed(Corpus::Large, arguments.print_only, |bed| measure_all(bed, arguments.rounds))
 }
 
 fn measure_all(bed: &Bed, rounds: u32) -> Result<Report> {
     let layers = bed.images.bench.as_ref().context("the layers of the benchmark were not made")?;
     let mut report = Report {
-        date: machine::today()?,
-        machine: machine::describe(&bed.place.scratch)?,
-        versions: bed.place.versions.clone(),
+        setting: Setting::of(bed)?,
         rounds,
         single: Vec::new(),
         together: Vec::new(),

@@ -10,32 +10,21 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::Bed;
 use nexuserofs_integration::images::Image;
 use nexuserofs_integration::node::containerd::Peer;
 use nexuserofs_integration::node::{BUILTIN_EROFS, DaemonOptions, LogLevel, Node, NodeOptions, SNAPSHOTTER};
-use nexuserofs_integration::progress::Steps;
 use nexuserofs_integration::unpack::Durability;
 use rustix::mount::{MountFlags, mount};
 
 use self::report::{Report, Row};
+use super::machine::Setting;
 use super::rounds::{Contender, measure};
 use super::unpack::fetch;
-use super::{UnpackArguments, machine, page};
-use crate::bars::{self, Bars};
+use super::{Corpus, UnpackArguments, run_in_bed};
 
 pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
-    let bars = Bars::new(14);
-    let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), bench: true, ..Needs::default() };
-    bed::run(needs, &steps, bars::summary, |bed| {
-        let report = measure_all(&bed, arguments.rounds)?.to_string();
-        println!("{report}");
-        if !arguments.print_only {
-            page::put(&bed.place.project, &report)?;
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+    run_in_bed(Corpus::Large, arguments.print_only, |bed| measure_all(bed, arguments.rounds))
 }
 
 /// The nodes of the three ways of ours. Two of them have a containerd of each tuning as well.
@@ -50,13 +39,7 @@ fn measure_all(bed: &Bed, rounds: u32) -> Result<Report> {
     pretend_dm_verity()?;
     let nodes = Nodes::start(bed)?;
     let rows = layers.real.iter().map(|image| nodes.row(image, rounds)).collect::<Result<_>>()?;
-    Ok(Report {
-        date: machine::today()?,
-        machine: machine::describe(&bed.place.scratch)?,
-        versions: bed.place.versions.clone(),
-        rounds,
-        rows,
-    })
+    Ok(Report { setting: Setting::of(bed)?, rounds, rows })
 }
 
 impl Nodes {

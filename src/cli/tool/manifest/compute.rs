@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use nexuserofs_guest::digest::Digest;
 use nexuserofs_guest::manifest::{self, Manifest};
 use nexuserofs_guest::word::{InvalidWord, Word};
 
@@ -76,10 +75,9 @@ fn of_layout(asked: &Compute, path: &Path, layout: Layout) -> Result<Parts, Erro
     }
     let layout = Arc::new(layout);
     let blob = |layer| Blob::Layer { layout: Arc::clone(&layout), layer: Box::new(layer) };
-    let digest = |digest: crate::image::digest::Digest| Digest::new(*digest.as_bytes());
     Ok(Parts {
         platform: words(&image.platform)?,
-        image: Some(manifest::Image { manifest: digest(image.manifest), config: digest(image.config) }),
+        image: Some(manifest::Image { manifest: image.manifest, config: image.config }),
         blobs: image.layers.into_iter().map(blob).collect(),
     })
 }

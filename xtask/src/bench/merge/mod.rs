@@ -9,28 +9,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::bed::Bed;
 use nexuserofs_integration::command::Run;
-use nexuserofs_integration::progress::Steps;
 
 use self::image::Image;
 use self::mounts::{Way, measure};
 use self::report::{Report, Samples};
-use super::{MergeArguments, machine, page};
-use crate::bars::{self, Bars};
+use super::machine::Setting;
+use super::{Corpus, MergeArguments, run_in_bed};
 
 pub(super) fn run(arguments: &MergeArguments) -> Result<ExitCode> {
-    let bars = Bars::new(8);
-    let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), ..Needs::default() };
-    bed::run(needs, &steps, bars::summary, |bed| {
-        let report = measure_all(&bed, arguments)?.to_string();
-        println!("{report}");
-        if !arguments.print_only {
-            page::put(&bed.place.project, &report)?;
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+    run_in_bed(Corpus::Own, arguments.print_only, |bed| measure_all(bed, arguments))
 }
 
 fn measure_all(bed: &Bed, arguments: &MergeArguments) -> Result<Report> {
@@ -54,9 +43,7 @@ fn measure_all(bed: &Bed, arguments: &MergeArguments) -> Result<Report> {
     let bytes =
         fs::metadata(&files.merged).with_context(|| format!("look at {}", files.merged.display()))?.len();
     Ok(Report {
-        date: machine::today()?,
-        machine: machine::describe(&bed.place.scratch)?,
-        versions: bed.place.versions.clone(),
+        setting: Setting::of(bed)?,
         layers: arguments.layers,
         rounds: arguments.rounds,
         entries: image.entries(),

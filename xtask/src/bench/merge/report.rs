@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::super::machine::Setting;
 use super::mounts::Times;
 
 /// How many times as fast the set-up and the look-up of a missing file are to be.
@@ -13,9 +14,7 @@ const MERGING_MS: f64 = 50.0;
 /// Everything that was measured, and on what.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) date: String,
-    pub(super) machine: String,
-    pub(super) versions: String,
+    pub(super) setting: Setting,
     pub(super) layers: u32,
     pub(super) rounds: u32,
     /// Files of all layers.
@@ -51,12 +50,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { samples, layers, entries, .. } = self;
         writeln!(f, "# Merged layers, measured\n\n{METHOD}")?;
-        writeln!(
-            f,
-            "{}, {layers} layers with {entries} files, medians of {}. {}.\n",
-            self.date, self.rounds, self.machine
-        )?;
-        self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+        let how = format_args!("{layers} layers with {entries} files, medians of {}", self.rounds);
+        self.setting.write(f, how)?;
         writeln!(
             f,
             "\n| | one mount for each layer | one merged mount | times as fast |\n|---|---|---|---|"
@@ -153,9 +148,7 @@ mod tests {
             ..Samples::default()
         };
         let report = Report {
-            date: "2026-01-01".to_owned(),
-            machine: "a machine".to_owned(),
-            versions: String::new(),
+            setting: Setting::default(),
             layers: 100,
             rounds: 3,
             entries: 20_000,

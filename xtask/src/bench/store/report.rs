@@ -3,15 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::super::machine::Setting;
 use super::calls::{Call, Route};
 use super::samples::{Samples, Summary};
 
 /// Everything that was measured, and on what. Pairs are of the small store and the large one.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) date: String,
-    pub(super) machine: String,
-    pub(super) versions: String,
+    pub(super) setting: Setting,
     pub(super) sizes: [u32; 2],
     pub(super) rounds: u32,
     pub(super) subjects: Vec<Subject>,
@@ -73,8 +72,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [small, large] = self.sizes;
         writeln!(f, "# A store of {large} snapshots, measured\n\n{METHOD}")?;
-        writeln!(f, "{}, medians of {}. {}.\n", self.date, self.rounds, self.machine)?;
-        self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+        self.setting.write(f, format_args!("medians of {}", self.rounds))?;
         for subject in &self.subjects {
             writeln!(f, "\n## {}\n", subject.name)?;
             writeln!(f, "| call | at {small} | p99 | at {large} | p99 | ratio |\n|---|---|---|---|---|---|")?;
@@ -187,9 +185,7 @@ mod tests {
         assert_eq!(subject.row(Call::Stat).unwrap(), "| Stat | 100 | 100 | 210 | 210 | 2.1 |");
         let restart = Restart { took: Duration::ZERO, memory_before: 0, memory_after: 0 };
         let report = Report {
-            date: String::new(),
-            machine: String::new(),
-            versions: String::new(),
+            setting: Setting::default(),
             sizes: [100, 10_000],
             rounds: 1,
             subjects: vec![subject],

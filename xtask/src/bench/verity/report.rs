@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::super::machine::Setting;
 use super::super::rounds::Times;
 
 /// How much longer the pass may take with a tree.
@@ -30,9 +31,7 @@ pub(super) struct Row {
 /// Everything that was measured, and on what.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) date: String,
-    pub(super) machine: String,
-    pub(super) versions: String,
+    pub(super) setting: Setting,
     pub(super) rounds: u32,
     pub(super) rows: Vec<Row>,
 }
@@ -53,8 +52,7 @@ containerd is made to believe that it has: to write a tree takes none.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Trees and flags, measured\n\n{METHOD}")?;
-        writeln!(f, "{}, medians of {}. {}.\n", self.date, self.rounds, self.machine)?;
-        self.versions.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+        self.setting.write(f, format_args!("medians of {}", self.rounds))?;
         writeln!(f, "\n## One layer at a time\n\nSeconds of wall time, in brackets of CPU.\n")?;
         writeln!(f, "| layer | MB | plain | + tree | + flag | peer default + tree | peer tuned + tree |")?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;
