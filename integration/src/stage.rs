@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use crate::host::TestHost;
 use crate::host::tools::Extra;
 
+/// Where the project's own test programs lie inside.
+const OWN_TESTS: &str = "/testbed/own-tests";
+
 /// Carries the stage, as JSON, from one run of the program to the next.
 const VARIABLE: &str = "NEXUSEROFS_TEST_BED";
 
@@ -62,6 +65,12 @@ impl Place {
             versions: String::new(),
             extras: Vec::new(),
         }
+    }
+
+    /// The directory of the project's own test programs that were asked for.
+    #[must_use]
+    pub fn own_tests(&self) -> &Path {
+        Path::new(OWN_TESTS)
     }
 
     /// The directory of a part of the test host that was asked for.
@@ -109,6 +118,8 @@ enum Message {
 pub struct Visible<'a> {
     /// Where cargo put the project's programs, if they were built.
     pub programs: Option<&'a Path>,
+    /// Where the project's own test programs lie that were asked for.
+    pub own_tests: &'a Path,
     /// The cache folder.
     pub cache: &'a Path,
     /// The project's source tree.
@@ -170,6 +181,7 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
         (visible.cache.to_owned(), inside.cache.clone()),
         (visible.project.to_owned(), inside.project.clone()),
         (scratch, inside.scratch.clone()),
+        (visible.own_tests.to_owned(), OWN_TESTS.into()),
         (program.clone(), PROGRAM.into()),
     ];
     binds.extend(visible.programs.map(|programs| (programs.to_owned(), inside.programs.clone())));
