@@ -15,7 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nexuserofs::diff::offline;
 use nexuserofs::layer::{HashTree, LayerRecord};
 use nexuserofs::trust::{self, policy};
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource, to_block};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource, to_block};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::manifest::{Manifest, Platform};
 use nexuserofs_guest::policy::{Policy, Rule};
@@ -85,7 +85,8 @@ impl Ground {
             Ok(LayerSource { device, claim: None })
         };
         let layers = (0..self.layers.len()).map(layer).collect::<Result<_>>()?;
-        let assembly = Assembly { layers, upper: UpperSource::Tmpfs { size: None } };
+        let upper = UpperSource::Tmpfs { size: None };
+        let assembly = Assembly { image: ImageSource::Layers(layers), upper };
         Ok(Descriptor { signed: self.manifest.clone().into(), assembly })
     }
 
@@ -182,7 +183,9 @@ fn without_a_policy_the_guest_is_switched_off(ground: &Ground) -> Result<()> {
 
 fn a_dropped_layer_ends_the_guest(ground: &Ground) -> Result<()> {
     let mut descriptor = ground.descriptor()?;
-    descriptor.assembly.layers.pop();
+    if let ImageSource::Layers(layers) = &mut descriptor.assembly.image {
+        layers.pop();
+    }
     let policy = ground.policy().to_command_line();
     ended_for(&ground.boot(&descriptor, &policy, None, false)?, "layer_count")
 }

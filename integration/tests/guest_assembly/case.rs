@@ -6,7 +6,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use nexuserofs_guest::canonical::Canonical as _;
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::dm::{DeviceMapper, Name};
 use nexuserofs_guest::manifest::{Fields, Layer, Manifest, SignedManifest};
@@ -54,7 +54,10 @@ impl Case {
         Ok(Self {
             descriptor: Descriptor {
                 signed,
-                assembly: Assembly { layers, upper: UpperSource::Tmpfs { size: Some(1 << 20) } },
+                assembly: Assembly {
+                    image: ImageSource::Layers(layers),
+                    upper: UpperSource::Tmpfs { size: Some(1 << 20) },
+                },
             },
             policy: Some(policy),
             command_line: "quiet".to_owned(),
@@ -65,8 +68,16 @@ impl Case {
 
     /// The layer `index` is said to be on the disk of this serial.
     pub(crate) fn on(mut self, index: usize, name: &str) -> Result<Self> {
-        self.descriptor.assembly.layers[index].device = serial(name)?;
+        self.sources()[index].device = serial(name)?;
         Ok(self)
+    }
+
+    /// What the host says about each layer.
+    pub(crate) fn sources(&mut self) -> &mut Vec<LayerSource> {
+        match &mut self.descriptor.assembly.image {
+            ImageSource::Layers(layers) => layers,
+            ImageSource::Merged(_) => panic!("the image is on one device"),
+        }
     }
 
     /// The manifest lists other layers.

@@ -65,7 +65,7 @@ pub(crate) fn a_tree_that_is_data_is_refused_by_its_length(place: &Place) -> Res
     ensure!(read? == fewer.data_bytes(), "the attack that this is about does not exist");
 
     let mut case = case;
-    case.descriptor.assembly.layers[1].claim = Some(fewer);
+    case.sources()[1].claim = Some(fewer);
     case.fails(REFUSED, "parameters_differ")
 }
 

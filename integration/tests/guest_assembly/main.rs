@@ -124,7 +124,7 @@ mod good {
 
     pub(super) fn a_single_layer_needs_no_overlay(place: &Place) -> Result<()> {
         let mut case = Case::good(place)?.listing(|layers| layers.truncate(1))?;
-        case.descriptor.assembly.layers.truncate(1);
+        case.sources().truncate(1);
         case.descriptor.assembly.upper = UpperSource::None;
         let hash = case.descriptor.signed.manifest.image_hash();
         case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Exact([hash].into())));
