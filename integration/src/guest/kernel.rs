@@ -64,8 +64,8 @@ const LINUX_6_1: Parts = Parts {
         packages: &["linux-image-cloud-amd64"],
     },
     modules: &[
-        "virtio",
         "virtio_ring",
+        "virtio",
         "virtio_pci_legacy_dev",
         "virtio_pci_modern_dev",
         "virtio_pci",
