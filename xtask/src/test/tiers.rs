@@ -181,6 +181,8 @@ fn guest(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
+    count += Count::of_tests(real_components("guest_snapshot"))?;
+    count += Count::of_tests(real_components("image_hash"))?;
     Ok(count)
 }
 
