@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource, to_block};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource, to_block};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::manifest::SignedManifest;
 
@@ -106,7 +106,8 @@ impl Trust {
 pub fn boot(machine: &Machine, snapshot: &Snapshot<'_>, trust: &Trust, directory: &Path) -> Result<Ended> {
     let layer = |index| Ok(LayerSource { device: by_serial(&serial(index))?, claim: None });
     let layers = (0..snapshot.layers().len()).map(layer).collect::<Result<_>>()?;
-    let assembly = Assembly { layers, upper: UpperSource::Device(by_serial(UPPER)?) };
+    let image = ImageSource::Layers(layers);
+    let assembly = Assembly { image, upper: UpperSource::Device(by_serial(UPPER)?) };
     let descriptor = Descriptor { signed: trust.signed.clone(), assembly };
     let block = directory.join("descriptor");
     fs::write(&block, to_block(descriptor.to_json()?.as_bytes()))?;

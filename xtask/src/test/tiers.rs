@@ -188,6 +188,7 @@ fn guest(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
     count += Count::of_tests(real_components("guest_snapshot"))?;
+    count += Count::of_tests(real_components("image_hash"))?;
     Ok(count)
 }
 
