@@ -6,7 +6,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use nexuserofs_guest::canonical::Canonical as _;
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::dm::{DeviceMapper, Name};
 use nexuserofs_guest::manifest::{Fields, Layer, Manifest, SignedManifest};
@@ -64,7 +64,10 @@ impl Case {
         let case = Self {
             descriptor: Descriptor {
                 signed,
-                assembly: Assembly { layers, upper: UpperSource::Tmpfs { size: Some(1 << 20) } },
+                assembly: Assembly {
+                    image: ImageSource::Layers(layers),
+                    upper: UpperSource::Tmpfs { size: Some(1 << 20) },
+                },
             },
             policy: None,
             command_line: "quiet".to_owned(),
@@ -82,7 +85,7 @@ impl Case {
 
     /// The layer `index` is said to be there.
     pub(crate) fn at(mut self, index: usize, device: Query) -> Self {
-        self.descriptor.assembly.layers[index].device = device;
+        self.sources()[index].device = device;
         self
     }
 
@@ -96,6 +99,14 @@ impl Case {
         let hash = self.descriptor.signed.manifest.image_hash();
         self.policy = Some(Policy::new(Rule::Exact([hash].into())));
         self
+    }
+
+    /// What the host says about each layer.
+    pub(crate) fn sources(&mut self) -> &mut Vec<LayerSource> {
+        match &mut self.descriptor.assembly.image {
+            ImageSource::Layers(layers) => layers,
+            ImageSource::Merged(_) => panic!("the image is on one device"),
+        }
     }
 
     /// The manifest lists other layers.

@@ -32,7 +32,7 @@ pub(crate) fn a_changed_block_is_an_error_when_it_is_read(place: &Place) -> Resu
 /// Kata's agent mounts an image of one layer without dm-verity.
 pub(crate) fn a_changed_block_of_a_single_layer_is_an_error(place: &Place) -> Result<()> {
     let mut case = Case::good(place)?.listing(|layers| *layers = vec![layers[1].clone()])?.on(0, "data")?;
-    case.descriptor.assembly.layers.truncate(1);
+    case.sources().truncate(1);
     case.descriptor.assembly.upper = UpperSource::None;
     case.allowed().works(|root| input_output(fs::read(root.join("own-1"))))
 }
@@ -74,7 +74,7 @@ pub(crate) fn a_tree_that_is_data_is_refused_by_its_length(place: &Place) -> Res
     ensure!(read? == fewer.data_bytes(), "the attack that this is about does not exist");
 
     let mut case = case;
-    case.descriptor.assembly.layers[1].claim = Some(fewer);
+    case.sources()[1].claim = Some(fewer);
     case.fails(REFUSED, "parameters_differ")
 }
 

@@ -154,7 +154,7 @@ mod good {
 
     pub(super) fn a_single_layer_needs_no_overlay(place: &Place) -> Result<()> {
         let mut case = Case::good(place)?.listing(|layers| layers.truncate(1))?;
-        case.descriptor.assembly.layers.truncate(1);
+        case.sources().truncate(1);
         case.descriptor.assembly.upper = UpperSource::None;
         case.allowed().works(|root| {
             ensure!(fs::read(root.join("own-0"))? == layers::own(0));

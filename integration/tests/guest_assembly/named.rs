@@ -74,7 +74,7 @@ pub(crate) fn what_kata_hands_on_is_put_together(place: &Place) -> Result<()> {
 pub(crate) fn a_layer_beyond_two_gibibytes_is_put_together(place: &Place) -> Result<()> {
     let mut case = Case::good(place)?.on(0, "large")?;
     case.descriptor.signed = SignedManifest::from_canonical(documents()?.large.as_bytes())?;
-    case.descriptor.assembly.layers.truncate(1);
+    case.sources().truncate(1);
     let image = case.descriptor.signed.manifest.layers()[0].fields().verity.data_bytes();
     ensure!(image > LARGE_BYTES, "the image has {image} bytes only");
     case.allowed().works(|root| {

@@ -191,7 +191,7 @@ pub(crate) fn a_policy_of_two_rules_is_refused(place: &Place) -> Result<()> {
 pub(crate) fn claims_of_other_layers_are_refused(place: &Place) -> Result<()> {
     let mut case = Case::good(place)?;
     let layers = case.descriptor.signed.manifest.layers().to_vec();
-    for (source, layer) in case.descriptor.assembly.layers.iter_mut().zip(layers.iter().rev()) {
+    for (source, layer) in case.sources().iter_mut().zip(layers.iter().rev()) {
         source.claim = Some(layer.fields().verity.clone());
     }
     case.fails(REFUSED, "parameters_differ")
@@ -283,6 +283,6 @@ pub(crate) fn kata_with_other_options_is_refused(place: &Place) -> Result<()> {
 pub(crate) fn a_layer_without_a_place_is_refused(place: &Place) -> Result<()> {
     let mut case = Case::good(place)?;
     let device = Query::Serial("scsi-l1".parse()?);
-    case.descriptor.assembly.layers.insert(0, LayerSource { device, claim: None });
+    case.sources().insert(0, LayerSource { device, claim: None });
     case.fails(REFUSED, "layer_count")
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use nexuserofs::trust;
 use nexuserofs::trust::key::{Claims, Signer};
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource, to_block};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource, to_block};
 use nexuserofs_guest::devices::Query;
-use nexuserofs_guest::manifest::{Manifest, SignedManifest, UnixTime};
-use nexuserofs_guest::policy::{KeyRule, Policy, Rule};
+use nexuserofs_guest::manifest::{SignedManifest, UnixTime};
+use nexuserofs_guest::policy::{KeyRule, Policy, Rule, UpperKind};
 use nexuserofs_integration::guest::Release;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::image_init::{Ended, Guest};
@@ -65,6 +66,16 @@ impl<'a> Case<'a> {
         Self::of(ground, layers, queries, vec![disk], LOOK_AT_MANY)
     }
 
+    /// The image with a shell on one disk, with merged metadata.
+    pub(crate) fn merged(ground: &'a Ground) -> Result<Self> {
+        let (disk, chain) = ground.merged("image")?;
+        let mut case = Self::good(ground)?;
+        let source = LayerSource { device: Query::Serial("image".parse()?), claim: None };
+        case.descriptor.assembly.image = ImageSource::Merged(source);
+        case.descriptor.signed = trust::merged(&list(ground.shell())?, &chain)?.into();
+        Ok(Self { disks: vec![disk], ..case.allowed() })
+    }
+
     fn of(
         ground: &'a Ground,
         layers: &[Layer],
@@ -73,11 +84,32 @@ impl<'a> Case<'a> {
         look: &'static str,
     ) -> Result<Self> {
         let manifest = list(layers)?;
-        let parameters = exact(&manifest).to_command_line();
         let sources = devices.into_iter().map(|device| LayerSource { device, claim: None });
-        let assembly = Assembly { layers: sources.collect(), upper: UpperSource::Tmpfs { size: None } };
+        let image = ImageSource::Layers(sources.collect());
+        let assembly = Assembly { image, upper: UpperSource::Tmpfs { size: None } };
         let descriptor = Descriptor { signed: manifest.into(), assembly };
-        Ok(Self { ground, kernel: Release::default(), descriptor, disks, parameters, file: None, look })
+        let case = Self {
+            ground,
+            kernel: Release::default(),
+            descriptor,
+            disks,
+            parameters: String::new(),
+            file: None,
+            look,
+        };
+        Ok(case.allowed())
+    }
+
+    /// The policy is for exactly what the manifest lists now.
+    pub(crate) fn allowed(mut self) -> Self {
+        self.parameters = self.exact().to_command_line();
+        self
+    }
+
+    /// The same, and the writes may go to this.
+    pub(crate) fn writing_to(mut self, upper: UpperKind) -> Self {
+        self.parameters = Policy { uppers: [upper].into(), ..self.exact() }.to_command_line();
+        self
     }
 
     /// The same on another kernel.
@@ -98,7 +130,12 @@ impl<'a> Case<'a> {
 
     /// A policy for exactly this image.
     pub(crate) fn exact(&self) -> Policy {
-        exact(&self.descriptor.signed.manifest)
+        Policy::new(Rule::Exact([self.descriptor.signed.manifest.image_hash()].into()))
+    }
+
+    /// How many layers the image has.
+    fn layers(&self) -> usize {
+        self.descriptor.signed.manifest.layers().len()
     }
 
     fn boot(self) -> Result<Ended> {
@@ -124,8 +161,7 @@ impl<'a> Case<'a> {
 
     /// The image's program runs, on an overlay of ours.
     pub(crate) fn runs(self) -> Result<()> {
-        let (kernel, many, count) =
-            (self.kernel, self.look == LOOK_AT_MANY, self.descriptor.assembly.layers.len());
+        let (kernel, many, count) = (self.kernel, self.look == LOOK_AT_MANY, self.layers());
         let ended = self.boot()?;
         ensure!(ended.code == Some(0), "{ended:?}");
         let has = |line: &str| ended.printed.iter().any(|printed| printed == line);
@@ -165,10 +201,6 @@ pub(crate) fn rule() -> Result<KeyRule> {
 pub(crate) fn rule_of_another() -> Result<KeyRule> {
     let pem = KEY.replace("INTuctv5E1hK1bbY8fdp", "IAEBAQEBAQEBAQEBAQEB");
     Ok(KeyRule { keys: vec![Signer::read(&pem)?.public()], ..rule()? })
-}
-
-fn exact(manifest: &Manifest) -> Policy {
-    Policy::new(Rule::Exact([manifest.image_hash()].into()))
 }
 
 /// Replaces each disk of a layer by a damaged copy.

@@ -7,6 +7,8 @@ use anyhow::Result;
 use nexuserofs::diff::offline;
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::image::gpt::Style;
+use nexuserofs::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
+use nexuserofs::layer::chain::{self, Outcome, Part};
 use nexuserofs::layer::{HashTree, LayerRecord};
 use nexuserofs::store::staging::StagingArea;
 use nexuserofs::trust;
@@ -73,13 +75,23 @@ impl Ground {
     /// A disk whose partitions are these layers, as Kata's runtime makes it.
     pub(crate) fn partitioned(&self, serial: &str, layers: &[Layer]) -> Result<Disk> {
         let home = self.scratch.path().join(serial);
-        let staging = home.join("staging");
-        fs::create_dir_all(&staging)?;
-        let layers: Vec<PathBuf> = layers.iter().map(|layer| layer.file.clone()).collect();
-        let form = Form { layout: Layout::Partitions(Style::Kata), carrier: Carrier::Vmdk };
-        let chain = Chain { home: &home, metadata: None, layers: &layers };
-        let made = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?;
-        Ok(Disk::of("vmdk", serial, made.path))
+        disk(&home, Layout::Partitions(Style::Kata), None, layers, serial)
+    }
+
+    /// A disk with the image that has a shell as one: merged metadata, the layers, and a tree over all of it.
+    pub(crate) fn merged(&self, serial: &str) -> Result<(Disk, Outcome)> {
+        let directory = tempfile::tempdir_in(self.scratch.path())?.keep();
+        let part = |layer: &Layer| Part {
+            path: layer.file.clone(),
+            bytes: layer.record.image_bytes,
+            verity: layer.record.verity,
+        };
+        let built = chain::build(&self.shell().iter().map(part).collect::<Vec<_>>())?;
+        let metadata = directory.join(IMAGE_NAME);
+        fs::write(&metadata, &built.image)?;
+        fs::write(directory.join(TREE_NAME), &built.tree)?;
+        let disk = disk(&directory, Layout::Verified, Some(&metadata), self.shell(), serial)?;
+        Ok((disk, built.outcome))
     }
 }
 
@@ -88,6 +100,22 @@ pub(crate) fn list(layers: &[Layer]) -> Result<Manifest> {
     let records: Vec<LayerRecord> = layers.iter().map(|layer| layer.record.clone()).collect();
     let platform = Platform { os: "linux".parse()?, architecture: "amd64".parse()?, variant: None };
     Ok(trust::list(&records, None, platform)?)
+}
+
+fn disk(
+    home: &Path,
+    layout: Layout,
+    metadata: Option<&Path>,
+    layers: &[Layer],
+    serial: &str,
+) -> Result<Disk> {
+    let staging = home.join("staging");
+    fs::create_dir_all(&staging)?;
+    let layers: Vec<PathBuf> = layers.iter().map(|layer| layer.file.clone()).collect();
+    let chain = Chain { home, metadata, layers: &layers };
+    let form = Form { layout, carrier: Carrier::Vmdk };
+    let made = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?;
+    Ok(Disk::of("vmdk", serial, made.path))
 }
 
 /// How many layers the image with a shell has.

@@ -169,6 +169,8 @@ pub(super) struct Device {
 pub(super) enum DeviceLayout {
     /// One file system of all layers, for Linux 6.4 and later
     Merged,
+    /// The same with one dm-verity tree behind it, for nexuserofs-guest; every layer needs its .dmverity file
+    Verified,
     /// A partition for each layer, the newest first, named as Kata's agent knows them
     Partitions,
     /// The same, named as nerdbox does
