@@ -1,8 +1,8 @@
 //! What else a host might try: with the description, with partition tables, with Kata's options, and over time.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -14,7 +14,7 @@ use nexuserofs_guest::manifest::SignedManifest;
 use nexuserofs_guest::policy::{Policy, Rule, UpperKind};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::stage::Place;
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::case::{Case, Input, documents, key_rule};
@@ -27,12 +27,15 @@ const REFUSED: i32 = 3;
 const DEVICE: i32 = 4;
 const VERITY: i32 = 5;
 
-/// Gives one text to whoever opens the file first, and another to whoever opens it then.
-fn two_faced(path: &Path, texts: [String; 2]) -> Result<JoinHandle<io::Result<()>>> {
+/// Whoever opens the file `path` first reads the first text, and has it open when the second takes its place.
+fn two_faced(path: &Path, [first, then]: [String; 2]) -> Result<JoinHandle<io::Result<()>>> {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-    let path = path.to_owned();
+    let (path, other) = (path.to_owned(), path.with_extension("other"));
+    fs::write(&other, then)?;
     Ok(thread::spawn(move || {
-        texts.iter().try_for_each(|text| File::options().write(true).open(&path)?.write_all(text.as_bytes()))
+        let mut reader = File::options().write(true).open(&path)?;
+        fs::rename(other, path)?;
+        reader.write_all(first.as_bytes())
     }))
 }
 
@@ -44,16 +47,11 @@ pub(crate) fn a_description_that_changes_is_read_once(place: &Place) -> Result<(
     ensure!(other != good);
     let path = case.directory.join("two-faced");
     let giver = two_faced(&path, [good, other.clone()])?;
-    let source = path.to_str().context("a path in the guest is a text")?.to_owned();
-    case.from(Input::Source(source)).works(whole)?;
-    // The second text is still there: nobody has read it.
-    let mut rest = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path)?;
+    let source = || path.to_str().map(str::to_owned).context("a path in the guest is a text");
+    case.from(Input::Source(source()?)).works(whole)?;
     giver.join().expect("the writer does not panic")?;
-    let mut left = String::new();
-    rest.read_to_string(&mut left)?;
-    fs::remove_file(&path)?;
-    ensure!(left == other, "the description was read again");
-    Ok(())
+    // A second reading would have found this.
+    Case::good(place)?.from(Input::Source(source()?)).fails(DEVICE, "device_ambiguous")
 }
 
 /// A loop device on a file that we can change while it is in use.
@@ -179,7 +177,7 @@ pub(crate) fn a_policy_of_two_rules_is_refused(place: &Place) -> Result<()> {
     for (command_line, reason) in [
         (format!("{exact} nexuserofs.key={}", documents()?.key), "policy_damaged"),
         (format!("{exact} nexuserofs.minimum_version=0"), "policy_damaged"),
-        (format!("{exact} nexuserofs.uppers=none"), "command_line_damaged"),
+        (format!("{exact} nexuserofs.uppers=none nexuserofs.uppers=device"), "command_line_damaged"),
         (format!("{exact},"), "command_line_damaged"),
         (format!("{keyed} nexuserofs.minimum_version=-1"), "command_line_damaged"),
         (format!("{exact} nexuserofs.Image_hash=x"), "command_line_damaged"),

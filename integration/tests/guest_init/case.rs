@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use nexuserofs::trust::key::{Claims, Signer};
 use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource, to_block};
 use nexuserofs_guest::devices::Query;
-use nexuserofs_guest::manifest::{Manifest, SignedManifest, UnixTime};
-use nexuserofs_guest::policy::{KeyRule, Policy, Rule};
+use nexuserofs_guest::manifest::{SignedManifest, UnixTime};
+use nexuserofs_guest::policy::{KeyRule, Policy, Rule, UpperKind};
 use nexuserofs_integration::guest::Release;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::image_init::{Ended, Guest};
@@ -67,19 +67,21 @@ impl<'a> Case<'a> {
 
     /// The first so many layers on one device, with a hash tree over everything.
     pub(crate) fn merged(ground: &'a Ground, count: usize) -> Result<Self> {
-        let (disk, manifest) = ground.merged(&format!("image-{count}"), ground.many(count))?;
+        Self::of_one(ground, ground.many(count), LOOK_AT_MANY)
+    }
+
+    /// The image with a shell on one device.
+    pub(crate) fn merged_shell(ground: &'a Ground) -> Result<Self> {
+        Self::of_one(ground, ground.shell(), LOOK)
+    }
+
+    fn of_one(ground: &'a Ground, layers: &[Layer], look: &'static str) -> Result<Self> {
+        let (disk, manifest) = ground.merged("image", layers)?;
         let device = Query::Serial(disk.serial.parse()?);
         let image = ImageSource::Merged(LayerSource { device, claim: None });
         let assembly = Assembly { image, upper: UpperSource::Tmpfs { size: None } };
-        Ok(Self {
-            ground,
-            kernel: Release::default(),
-            parameters: exact(&manifest).to_command_line(),
-            descriptor: Descriptor { signed: manifest.into(), assembly },
-            disks: vec![disk],
-            file: None,
-            look: LOOK_AT_MANY,
-        })
+        let descriptor = Descriptor { signed: manifest.into(), assembly };
+        Ok(Self::given(ground, descriptor, vec![disk], look))
     }
 
     fn of(
@@ -90,12 +92,30 @@ impl<'a> Case<'a> {
         look: &'static str,
     ) -> Result<Self> {
         let manifest = list(layers)?;
-        let parameters = exact(&manifest).to_command_line();
         let sources = devices.into_iter().map(|device| LayerSource { device, claim: None });
         let image = ImageSource::Layers(sources.collect());
         let assembly = Assembly { image, upper: UpperSource::Tmpfs { size: None } };
         let descriptor = Descriptor { signed: manifest.into(), assembly };
-        Ok(Self { ground, kernel: Release::default(), descriptor, disks, parameters, file: None, look })
+        Ok(Self::given(ground, descriptor, disks, look))
+    }
+
+    /// The policy allows what is described.
+    fn given(ground: &'a Ground, descriptor: Descriptor, disks: Vec<Disk>, look: &'static str) -> Self {
+        let kernel = Release::default();
+        let case = Self { ground, kernel, descriptor, disks, parameters: String::new(), file: None, look };
+        case.allowed()
+    }
+
+    /// The policy is for exactly what the manifest lists now.
+    pub(crate) fn allowed(mut self) -> Self {
+        self.parameters = self.exact().to_command_line();
+        self
+    }
+
+    /// The same, and the writes may go to this.
+    pub(crate) fn writing_to(mut self, upper: UpperKind) -> Self {
+        self.parameters = Policy { uppers: [upper].into(), ..self.exact() }.to_command_line();
+        self
     }
 
     /// The same on another kernel.
@@ -116,7 +136,12 @@ impl<'a> Case<'a> {
 
     /// A policy for exactly this image.
     pub(crate) fn exact(&self) -> Policy {
-        exact(&self.descriptor.signed.manifest)
+        Policy::new(Rule::Exact([self.descriptor.signed.manifest.image_hash()].into()))
+    }
+
+    /// How many layers the image has.
+    fn layers(&self) -> usize {
+        self.descriptor.signed.manifest.layers().len()
     }
 
     fn boot(self) -> Result<Ended> {
@@ -142,8 +167,7 @@ impl<'a> Case<'a> {
 
     /// The image's program runs, on an overlay of ours.
     pub(crate) fn runs(self) -> Result<()> {
-        let count = self.descriptor.signed.manifest.layers().len();
-        let (kernel, many) = (self.kernel, self.look == LOOK_AT_MANY);
+        let (kernel, many, count) = (self.kernel, self.look == LOOK_AT_MANY, self.layers());
         let ended = self.boot()?;
         ensure!(ended.code == Some(0), "{ended:?}");
         let has = |line: &str| ended.printed.iter().any(|printed| printed == line);
@@ -183,10 +207,6 @@ pub(crate) fn rule() -> Result<KeyRule> {
 pub(crate) fn rule_of_another() -> Result<KeyRule> {
     let pem = KEY.replace("INTuctv5E1hK1bbY8fdp", "IAEBAQEBAQEBAQEBAQEB");
     Ok(KeyRule { keys: vec![Signer::read(&pem)?.public()], ..rule()? })
-}
-
-fn exact(manifest: &Manifest) -> Policy {
-    Policy::new(Rule::Exact([manifest.image_hash()].into()))
 }
 
 /// Replaces each disk of a layer by a damaged copy.

@@ -75,20 +75,12 @@ impl Ground {
     /// A disk whose partitions are these layers, as Kata's runtime makes it.
     pub(crate) fn partitioned(&self, serial: &str, layers: &[Layer]) -> Result<Disk> {
         let home = self.scratch.path().join(serial);
-        let staging = home.join("staging");
-        fs::create_dir_all(&staging)?;
-        let layers: Vec<PathBuf> = layers.iter().map(|layer| layer.file.clone()).collect();
-        let form = Form { layout: Layout::Partitions(Style::Kata), carrier: Carrier::Vmdk };
-        let chain = Chain { home: &home, metadata: None, layers: &layers };
-        let made = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?;
-        Ok(Disk::of("vmdk", serial, made.path))
+        disk(&home, Layout::Partitions(Style::Kata), None, layers, serial)
     }
 
     /// A disk with these layers merged and one hash tree, and the manifest that lists it.
     pub(crate) fn merged(&self, serial: &str, layers: &[Layer]) -> Result<(Disk, Manifest)> {
-        let home = self.scratch.path().join(serial);
-        let staging = home.join("staging");
-        fs::create_dir_all(&staging)?;
+        let home = tempfile::tempdir_in(self.scratch.path())?.keep();
         let part = |Layer { file, record }: &Layer| Part {
             path: file.clone(),
             bytes: record.image_bytes,
@@ -98,11 +90,8 @@ impl Ground {
         let metadata = home.join(IMAGE_NAME);
         fs::write(&metadata, &built.image)?;
         fs::write(home.join(TREE_NAME), &built.tree)?;
-        let files: Vec<PathBuf> = layers.iter().map(|layer| layer.file.clone()).collect();
-        let form = Form { layout: Layout::Verified, carrier: Carrier::Vmdk };
-        let chain = Chain { home: &home, metadata: Some(&metadata), layers: &files };
-        let made = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?;
-        Ok((Disk::of("vmdk", serial, made.path), trust::merged(&list(layers)?, &built.outcome)?))
+        let disk = disk(&home, Layout::Verified, Some(&metadata), layers, serial)?;
+        Ok((disk, trust::merged(&list(layers)?, &built.outcome)?))
     }
 }
 
@@ -111,6 +100,22 @@ pub(crate) fn list(layers: &[Layer]) -> Result<Manifest> {
     let records: Vec<LayerRecord> = layers.iter().map(|layer| layer.record.clone()).collect();
     let platform = Platform { os: "linux".parse()?, architecture: "amd64".parse()?, variant: None };
     Ok(trust::list(&records, None, platform)?)
+}
+
+fn disk(
+    home: &Path,
+    layout: Layout,
+    metadata: Option<&Path>,
+    layers: &[Layer],
+    serial: &str,
+) -> Result<Disk> {
+    let staging = home.join("staging");
+    fs::create_dir_all(&staging)?;
+    let layers: Vec<PathBuf> = layers.iter().map(|layer| layer.file.clone()).collect();
+    let chain = Chain { home, metadata, layers: &layers };
+    let form = Form { layout, carrier: Carrier::Vmdk };
+    let made = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?;
+    Ok(Disk::of("vmdk", serial, made.path))
 }
 
 /// How many layers the image with a shell has.

@@ -9,16 +9,19 @@
 mod case;
 mod ground;
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nexuserofs::trust::policy;
-use nexuserofs_guest::descriptor::ImageSource;
+use nexuserofs_guest::descriptor::{ImageSource, UpperSource};
+use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::manifest::UnixTime;
-use nexuserofs_guest::policy::KeyRule;
+use nexuserofs_guest::policy::{KeyRule, UpperKind};
 use nexuserofs_integration::guest::Release;
+use nexuserofs_integration::guest::disk::Disk;
 
 use case::{Case, VERSION, damage, rule, rule_of_another};
 use ground::{Ground, MANY};
@@ -37,6 +40,16 @@ const TESTS: &[(&str, Run)] = &[
     ("a_version_below_the_policys_ends_the_guest", a_version_below_the_policys_ends_the_guest),
     ("a_signature_of_another_key_ends_the_guest", a_signature_of_another_key_ends_the_guest),
     ("a_full_gpt_has_128_layers", |ground| Case::partitioned(ground, MANY)?.runs()),
+    ("a_merged_image_is_the_root", a_merged_image_is_the_root),
+    ("a_merged_image_that_is_not_listed_ends_the_guest", a_merged_image_that_is_not_listed_ends_the_guest),
+    (
+        "what_is_written_to_an_encrypted_disk_is_not_seen_outside",
+        what_is_written_to_an_encrypted_disk_is_not_seen_outside,
+    ),
+    (
+        "an_encrypted_disk_that_the_policy_does_not_name_ends_the_guest",
+        an_encrypted_disk_that_the_policy_does_not_name_ends_the_guest,
+    ),
     ("linux_6_1_runs_the_image", |ground| Case::good(ground)?.on(Release::Linux6_1).runs()),
     ("linux_6_1_joins_100_layers_at_once", |ground| {
         Case::partitioned(ground, 100)?.on(Release::Linux6_1).runs()
@@ -49,6 +62,9 @@ const TESTS: &[(&str, Run)] = &[
 
 /// In the year 2100. The guest's clock is QEMU's, which is the machine's.
 const LATER: UnixTime = UnixTime(4_102_444_800);
+
+/// Size of the disk that the guest encrypts.
+const UPPER_BYTES: usize = 16 << 20;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
@@ -86,6 +102,39 @@ fn a_dropped_layer_ends_the_guest(ground: &Ground) -> Result<()> {
         layers.pop();
     }
     case.ends_for("layer_count")
+}
+
+fn a_merged_image_is_the_root(ground: &Ground) -> Result<()> {
+    Case::merged_shell(ground)?.runs()
+}
+
+/// The guest's list has the layers only, so nothing says which merged image is theirs.
+fn a_merged_image_that_is_not_listed_ends_the_guest(ground: &Ground) -> Result<()> {
+    let mut case = Case::merged_shell(ground)?;
+    case.descriptor.signed = Case::good(ground)?.descriptor.signed;
+    case.allowed().ends_for("not_merged")
+}
+
+/// Whatever was on the disk means nothing, and the host finds nothing on it that it can read.
+fn what_is_written_to_an_encrypted_disk_is_not_seen_outside(ground: &Ground) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("encrypted");
+    fs::write(&file, vec![0xa5; UPPER_BYTES])?;
+    let mut case = Case::good(ground)?.writing_to(UpperKind::Encrypted);
+    case.disks.push(Disk::raw("upper", &file).writable());
+    case.descriptor.assembly.upper = UpperSource::Encrypted(Query::Serial("upper".parse()?));
+    case.runs()?;
+    let left = fs::read(&file)?;
+    ensure!(left.iter().any(|byte| *byte != 0xa5), "nothing was written to the disk");
+    let text = b"written";
+    ensure!(!left.windows(text.len()).any(|window| window == text), "the disk has what was written");
+    Ok(())
+}
+
+fn an_encrypted_disk_that_the_policy_does_not_name_ends_the_guest(ground: &Ground) -> Result<()> {
+    let mut case = Case::good(ground)?;
+    case.descriptor.assembly.upper = UpperSource::Encrypted(Query::Serial("l0".parse()?));
+    case.ends_for("upper_not_allowed")
 }
 
 fn a_damaged_disk_ends_the_guest(ground: &Ground) -> Result<()> {
