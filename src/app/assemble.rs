@@ -10,6 +10,7 @@ use super::error::Error;
 use super::service_manager::Probe;
 use crate::config::{Builder, Flavour, LayerSettings, Profile, Settings, WritableLayer};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::export::Launch;
 use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
 use crate::layer::cache::LayerCache;
@@ -39,7 +40,8 @@ pub(super) struct Assembled {
 /// The root is locked by then, and clients that connect already wait until this is done.
 pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let tar_recipe = tar_recipe(&settings.layers)?;
-    let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
+    let launch = Launch { log: settings.log, ..Launch::beside_this_program() };
+    let (snapshotter, _report) = Snapshotter::open_with(snapshot_settings(settings), launch)?;
     warn_of_hidden_mounts(settings);
     let content = ContentStore::new(&settings.containerd.address)?;
     let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();

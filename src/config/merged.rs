@@ -34,6 +34,8 @@ pub mod defaults {
     pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
     /// `flavour` of every other profile.
     pub const FLAVOUR: &str = "template";
+    /// The profile whose `flavour` is `"vhost-user"`, and whose `layers` are `"merged"`, if it does not say otherwise.
+    pub const VHOST_PROFILE: (&str, &str) = ("nexuserofs-vhost", "vhost-user");
     /// The profile whose `layers` are `"merged"` if it does not say otherwise.
     pub const MERGED_PROFILE: &str = "nexuserofs-merged";
     /// `layers` of every other profile.
@@ -171,12 +173,14 @@ fn merge_profile(
 }
 
 fn default_flavour(profile: &str) -> String {
-    let standard = defaults::PROFILES.iter().find(|(name, _)| *name == profile);
+    let mut named = defaults::PROFILES.iter().chain([&defaults::VHOST_PROFILE]);
+    let standard = named.find(|(name, _)| *name == profile);
     standard.map_or(defaults::FLAVOUR, |(_, flavour)| *flavour).to_owned()
 }
 
 fn default_layers(profile: &str) -> String {
-    let layers = if profile == defaults::MERGED_PROFILE { "merged" } else { defaults::LAYERS };
+    let is_merged = [defaults::MERGED_PROFILE, defaults::VHOST_PROFILE.0].contains(&profile);
+    let layers = if is_merged { "merged" } else { defaults::LAYERS };
     layers.to_owned()
 }
 

@@ -32,11 +32,14 @@ pub enum Flavour {
     Template,
     /// The daemon, once for the node: a plan is one plain mount. For everything that mounts for itself.
     Host,
+    /// A guest, which finds disks that the daemon has a process serve: a plan names their sockets. For virtual
+    /// machine monitors with vhost-user-blk.
+    VhostUser,
 }
 
 /// A text that names no flavour.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no flavour of mount plans; write \"template\" or \"host\"")]
+#[error("{0:?} is no flavour of mount plans; write \"template\", \"host\" or \"vhost-user\"")]
 pub struct UnknownFlavour(String);
 
 impl FromStr for Flavour {
@@ -46,6 +49,7 @@ impl FromStr for Flavour {
         match text {
             "template" => Ok(Self::Template),
             "host" => Ok(Self::Host),
+            "vhost-user" => Ok(Self::VhostUser),
             _ => Err(UnknownFlavour(text.to_owned())),
         }
     }

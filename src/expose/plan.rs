@@ -6,7 +6,8 @@
 //! In the template flavour it holds templates of containerd's mount manager (`core/mount/manager` in
 //! containerd): an entry whose type starts with `format/` has `{{ mount 0 }}` replaced by where entry
 //! 0 was mounted, and `{{ overlay 0 2 }}` by where entries 0 to 2 were, joined by colons. In the host
-//! flavour it is one plain mount over what the daemon mounted.
+//! flavour it is one plain mount over what the daemon mounted. In the flavour for vhost-user it names the
+//! sockets of disks, which nobody mounts ([`DISK_TYPE`]).
 //!
 //! Entries are in the order of mounting. Layers stand newest first, which is the order of overlay's
 //! `lowerdir`.
@@ -15,9 +16,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::device::Layout;
+use super::export::Role;
 use super::host::{MountName, Subject};
 use super::idmap::IdMapping;
 use super::mount::Mount;
+use crate::image::gpt::Style;
 use crate::layer::LayerKey;
 use crate::layer::chain::{self, ChainKey};
 use crate::layer::shelf::{IMAGE_NAME, VERITY_NAME};
@@ -35,6 +39,9 @@ pub const BLOCK_MOUNT_NAME: &str = "rw";
 pub const BLOCK_UPPER_NAME: &str = "rw/upper";
 /// Directory in which the daemon mounts the layers with the owners of a user namespace.
 pub const SHIFTED_NAME: &str = "lower";
+
+/// Type of an entry that is a disk at a socket. No kernel and no containerd has such a type: whoever mounts it is told so.
+pub const DISK_TYPE: &str = "vhost-user-blk";
 
 /// Longest value of a mount option in bytes.
 const LONGEST_OPTION: usize = 255;
@@ -54,6 +61,8 @@ pub enum Flavour {
         /// the one name of their chain.
         names: Vec<MountName>,
     },
+    /// Sockets of the disks that a process of ours serves: a virtual machine gets them.
+    VhostUser,
 }
 
 /// What lies under a snapshot.
@@ -101,6 +110,19 @@ pub enum Writable {
     Staged,
 }
 
+impl Lower {
+    /// How the layers lie on the disk of all of them, where there is one. None without layers.
+    #[must_use]
+    pub fn disk_layout(&self) -> Option<Layout> {
+        match (self.layers.len(), &self.merged) {
+            (0, _) => None,
+            // A single layer is the file system that merged ones are.
+            (1, _) | (_, Some(_)) => Some(Layout::Merged),
+            (_, None) => Some(Layout::Partitions(Style::Kata)),
+        }
+    }
+}
+
 /// Where the files of a plan lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
@@ -112,11 +134,16 @@ pub struct Places<'a> {
     pub chains: &'a str,
     /// The directory in which the daemon mounts layers.
     pub mounts: &'a str,
+    /// The directory of the snapshot's exports.
+    pub exports: &'a str,
 }
 
 /// The plan of a view.
 #[must_use]
 pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
+    if let Some(disks) = disks(lower, None, places) {
+        return disks;
+    }
     if lower.layers.is_empty() {
         return vec![bind("bind", places.own(UPPER_NAME), "ro")];
     }
@@ -125,21 +152,25 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
             1 => return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")],
             _ => stack(lower, 0, places),
         },
-        Flavour::Template => match (images(lower, places), &lower.mapping, &lower.merged) {
-            // The mount manager fails on a plan that it mounts to the end and that has a template, so a
-            // single layer goes without an overlay.
-            (images, None, None) if images.len() == 1 => return images,
-            // What mounts a single entry for itself would do so without its devices, and is told by the
-            // second that it cannot.
-            (mut images, None, Some(_)) => {
-                images.push(bind("format/bind", "{{ mount 0 }}".to_owned(), "ro"));
-                return images;
+        Flavour::Template | Flavour::VhostUser => {
+            match (images(lower, places), &lower.mapping, &lower.merged) {
+                // The mount manager fails on a plan that it mounts to the end and that has a template, so a
+                // single layer goes without an overlay.
+                (images, None, None) if images.len() == 1 => return images,
+                // What mounts a single entry for itself would do so without its devices, and is told by the
+                // second that it cannot.
+                (mut images, None, Some(_)) => {
+                    images.push(bind("format/bind", "{{ mount 0 }}".to_owned(), "ro"));
+                    return images;
+                }
+                // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
+                // directory the kernel asks for two: an image on itself is the image.
+                (images, Some(_), _) if images.len() == 1 => {
+                    template_stack(0, [images.clone(), images].concat())
+                }
+                (images, ..) => template_stack(0, images),
             }
-            // containerd shifts the owners of no EROFS entry, but of an overlay's layers. Without an upper
-            // directory the kernel asks for two: an image on itself is the image.
-            (images, Some(_), _) if images.len() == 1 => template_stack(0, [images.clone(), images].concat()),
-            (images, ..) => template_stack(0, images),
-        },
+        }
     };
     let kept = lower.overlay_options.iter().filter(|option| !needs_upper(option));
     let Stack { mut entries, lowerdir } = stack;
@@ -152,6 +183,9 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
 pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Mount> {
     if writable == Writable::Staged {
         return view(lower, places);
+    }
+    if let Some(disks) = disks(lower, Some(writable), places) {
+        return disks;
     }
     let Upper { mut entries, work, upper } = upper(lower, writable, places);
     if !lower.layers.is_empty() {
@@ -211,7 +245,7 @@ struct Stack {
 /// All layers; their entries start at index `first` of the plan.
 fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     match &lower.flavour {
-        Flavour::Template => template_stack(first, images(lower, places)),
+        Flavour::Template | Flavour::VhostUser => template_stack(first, images(lower, places)),
         Flavour::Host { names } => {
             let path = |(index, name): (usize, &MountName)| match lower.mapping {
                 None => format!("{}/{name}", places.mounts),
@@ -259,7 +293,7 @@ fn upper(lower: &Lower, writable: Writable, places: Places<'_>) -> Upper {
             Upper { entries: Vec::new(), work: places.own(WORK_NAME), upper: places.own(UPPER_NAME) }
         }
         (Writable::Block, Flavour::Host { .. }) => within(&places.own(BLOCK_MOUNT_NAME), Vec::new()),
-        (Writable::Block, Flavour::Template) => {
+        (Writable::Block, Flavour::Template | Flavour::VhostUser) => {
             let block = mount("ext4", &places.own(BLOCK_NAME), strings(["rw", "loop"]));
             within("{{ mount 0 }}", vec![block])
         }
@@ -280,8 +314,8 @@ fn overlay<'a>(
 ) -> Mount {
     let fstype = match (&lower.flavour, &lower.mapping) {
         (Flavour::Host { .. }, _) => "overlay",
-        (Flavour::Template, None) => "format/overlay",
-        (Flavour::Template, Some(IdMapping { uids, gids })) => {
+        (Flavour::Template | Flavour::VhostUser, None) => "format/overlay",
+        (Flavour::Template | Flavour::VhostUser, Some(IdMapping { uids, gids })) => {
             options.extend([format!("uidmap={uids}"), format!("gidmap={gids}")]);
             "format/overlay"
         }
@@ -289,6 +323,26 @@ fn overlay<'a>(
     options.push(format!("lowerdir={lowerdir}"));
     options.extend(added.into_iter().cloned());
     mount(fstype, "overlay", options)
+}
+
+/// The disks of the flavour for vhost-user: the image, and behind it the writable block, if there are such. None in
+/// other flavours, for layers that are extracted, and without any disk.
+fn disks(lower: &Lower, writable: Option<Writable>, places: Places<'_>) -> Option<Vec<Mount>> {
+    if lower.flavour != Flavour::VhostUser {
+        return None;
+    }
+    let disk = |role: Role, options: Vec<String>| {
+        let options = options.into_iter().chain([format!("serial={}", role.serial())]).collect();
+        mount(DISK_TYPE, &format!("{}/{}", places.exports, role.socket_name()), options)
+    };
+    let image = lower.disk_layout().map(|layout| {
+        let layout = if layout == Layout::Merged { "layout=merged" } else { "layout=partitions" };
+        disk(Role::Image, strings(["ro", layout]))
+    });
+    let block = strings(["rw", "fstype=ext4", "upperdir=upper", "workdir=work"]);
+    let writable = (writable == Some(Writable::Block)).then(|| disk(Role::Writable, block));
+    let disks: Vec<Mount> = image.into_iter().chain(writable).collect();
+    (!disks.is_empty()).then_some(disks)
 }
 
 /// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).

@@ -9,7 +9,7 @@ use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
-use super::{Error, Labels, Snapshotter, host};
+use super::{Error, Labels, Snapshotter, exported, host};
 use crate::config::{self, ProjectQuota, VerityMode};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
@@ -43,7 +43,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
     /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`],
-    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
+    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted; in that for vhost-user [`Error::Export`].
     pub fn prepare(
         &self,
         profile: &str,
@@ -138,7 +138,8 @@ impl Snapshotter {
             // Nobody runs on what a layer is unpacked over.
             Purpose::Extraction => None,
             // What checks the layers while they are read knows their own files only.
-            _ if !verity.is_empty() => None,
+            // Our own process checks, whatever lies around the layers.
+            _ if !verity.is_empty() && profile.flavour != config::Flavour::VhostUser => None,
             _ => self.merged(profile, chain)?,
         };
         let mut lower = Lower {
@@ -149,8 +150,17 @@ impl Snapshotter {
             overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
             mapping: None,
         };
-        if profile.flavour == config::Flavour::Host {
-            lower.flavour = Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
+        match profile.flavour {
+            config::Flavour::Template => {}
+            config::Flavour::Host => {
+                lower.flavour =
+                    Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
+            }
+            // A layer is extracted on the host.
+            config::Flavour::VhostUser if !matches!(purpose, Purpose::Extraction) => {
+                lower.flavour = Flavour::VhostUser;
+            }
+            config::Flavour::VhostUser => {}
         }
         let (state, size) = state(purpose, lower);
         let content = match &state {
@@ -184,6 +194,7 @@ impl Snapshotter {
     fn attach_new(&self, record: &Record) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         host::attach(ledger, record).or_else(|error| {
+            exported::detach(ledger, record);
             ledger.change(|_| Ok(vec![Change::RemoveSnapshot(record.id)]))?;
             Err(error)
         })

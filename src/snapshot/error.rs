@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::{block, device, host};
+use crate::expose::{block, device, export, host};
 use crate::image::digest::Digest;
 use crate::layer::{LayerKey, chain, written};
 use crate::store;
@@ -250,6 +250,9 @@ pub enum Error {
     /// A mount of the daemon's own.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// The disks of a snapshot are not served.
+    #[error(transparent)]
+    Export(#[from] export::Error),
 }
 
 impl Classify for Error {
@@ -288,6 +291,7 @@ impl Classify for Error {
             Self::Merge(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Host(error) => error.kind(),
+            Self::Export(error) => error.kind(),
         }
     }
 }

@@ -1,11 +1,17 @@
+mod exported;
 mod host;
 mod merged;
 
 use super::*;
 use crate::image::digest::Digest;
 
-const PLACES: Places<'static> =
-    Places { snapshot: "/r/snapshots/1f", layers: "/r/layers", chains: "/r/chains", mounts: "/r/mnt" };
+const PLACES: Places<'static> = Places {
+    snapshot: "/r/snapshots/1f",
+    layers: "/r/layers",
+    chains: "/r/chains",
+    mounts: "/r/mnt",
+    exports: "/r/exports/1f",
+};
 
 /// A chain of `count` layers; layer 0 is the newest.
 fn chain(count: usize) -> Lower {
