@@ -110,6 +110,6 @@ fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {
     let lower = record.lower()?;
     match &lower.flavour {
         Flavour::Host { names } => Some((lower, names)),
-        Flavour::Template => None,
+        Flavour::Template | Flavour::Raw => None,
     }
 }

@@ -26,6 +26,7 @@ use super::{Error, Kind};
 use super::{host, merging};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::chain::{ChainKey, ChainShelf};
+use crate::layer::empty;
 use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
@@ -36,6 +37,8 @@ use crate::store::{self, Medium};
 
 /// The directory in the root in which the daemon mounts layers.
 pub(super) const MOUNTS_NAME: &str = "mnt";
+/// The directory in the root with the layers that hold nothing.
+pub(super) const EMPTY_NAME: &str = "empty";
 /// The database in the root directory.
 pub(super) const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
@@ -123,6 +126,7 @@ pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) ->
     let chains = ChainShelf::open(make_directory(&root.join("chains"))?)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
+    empty::place(&make_directory(&root.join(EMPTY_NAME))?, &staging, &trash)?;
     let ledger =
         Ledger::new(index, store, directories, shelf, chains, mounts, trash).with_strict(settings.strict());
     report_missing(&ledger, &staging, &mut report);

@@ -52,6 +52,7 @@ pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
     pub(super) chains: String,
+    pub(super) empty: String,
     pub(super) mounts: String,
 }
 
@@ -75,6 +76,7 @@ impl Snapshotter {
             snapshots: format!("{root}/snapshots"),
             layers: format!("{root}/layers"),
             chains: format!("{root}/chains"),
+            empty: format!("{root}/{}", recovery::EMPTY_NAME),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
         };
         let recovered = recovery::recover(&settings, database)?;
@@ -228,8 +230,8 @@ impl Snapshotter {
 
     /// Where the files of plans lie, for the snapshot with this directory.
     pub(super) fn places<'a>(&'a self, snapshot: &'a str) -> Places<'a> {
-        let PlaceTexts { layers, chains, mounts, .. } = &self.inner.texts;
-        Places { snapshot, layers, chains, mounts }
+        let PlaceTexts { layers, chains, empty, mounts, .. } = &self.inner.texts;
+        Places { snapshot, layers, chains, empty, mounts }
     }
 
     /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.
