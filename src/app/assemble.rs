@@ -8,7 +8,7 @@ use super::background::Background;
 use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Builder, Flavour, LayerSettings, Profile, Settings, WritableLayer};
+use crate::config::{Builder, Flavour, LayerSettings, Settings};
 use crate::diff::{ContentStore, Differ};
 use crate::expose::export::Launch;
 use crate::expose::host::corruption::Watch;
@@ -102,23 +102,8 @@ fn passes() -> usize {
 }
 
 fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
-    let profiles =
-        settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
+    let profiles = settings.profiles.iter().map(|(name, profile)| (name.to_string(), profile.into()));
     let LayerSettings { fsverity, immutable, .. } = settings.layers;
     let protection = Protection { fsverity, immutable };
     SnapshotSettings { root: settings.root.clone(), protection, profiles: profiles.collect() }
-}
-
-fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
-    crate::snapshot::Profile {
-        flavour: profile.flavour,
-        layers: profile.layers,
-        project_quota: profile.project_quota,
-        verity: profile.verity,
-        default_size: match profile.writable_layer {
-            WritableLayer::Directory => 0,
-            WritableLayer::Block(bytes) => bytes.get(),
-        },
-        overlay_options: profile.overlay_options.clone(),
-    }
 }

@@ -5,15 +5,19 @@
 //!
 //! In the template flavour it holds templates of containerd's mount manager (`core/mount/manager` in
 //! containerd): an entry whose type starts with `format/` has `{{ mount 0 }}` replaced by where entry
-//! 0 was mounted, and `{{ overlay 0 2 }}` by where entries 0 to 2 were, joined by colons. In the host
-//! flavour it is one plain mount over what the daemon mounted. In the flavour for vhost-user it names the
-//! sockets of disks, which nobody mounts ([`DISK_TYPE`]).
+//! 0 was mounted, and `{{ overlay 0 2 }}` by where entries 0 to 2 were, joined by colons. In the raw
+//! flavour it lists the images and the writable block, and a guest joins them. In the host flavour it is
+//! one plain mount over what the daemon mounted. In the flavour for vhost-user it names the sockets of disks, which
+//! nobody mounts ([`DISK_TYPE`]).
 //!
 //! Entries are in the order of mounting. Layers stand newest first, which is the order of overlay's
 //! `lowerdir`.
 
+mod padding;
+
 use std::collections::BTreeSet;
 
+pub use padding::{MOST_CHECKED, Padding};
 use serde::{Deserialize, Serialize};
 
 use super::device::Layout;
@@ -24,6 +28,7 @@ use super::mount::Mount;
 use crate::image::gpt::Style;
 use crate::layer::LayerKey;
 use crate::layer::chain::{self, ChainKey};
+use crate::layer::empty;
 use crate::layer::shelf::{IMAGE_NAME, VERITY_NAME};
 
 /// Directory of a snapshot that receives what is written: overlay's upper directory.
@@ -55,6 +60,9 @@ const VERITY_OPTION: &str = "X-containerd.dmverity";
 pub enum Flavour {
     /// One EROFS entry for each layer, and templates that join them: containerd or a runtime mounts them.
     Template,
+    /// One EROFS entry for each image, and after them the writable block: a guest gets them as devices, and
+    /// joins them as it knows.
+    Raw,
     /// Paths of what the daemon mounted. Owners are shifted already, where a mapping says so.
     Host {
         /// The names that the layers are mounted under, one for each and in their order; of merged layers
@@ -75,7 +83,10 @@ pub struct Lower {
     /// The chain that they are merged in, if they are handed out as one image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<ChainKey>,
-    /// Those of them whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
+    /// What lies under the layers so that there are as many as whoever mounts them wants.
+    #[serde(default, skip_serializing_if = "Padding::is_none")]
+    pub padding: Padding,
+    /// Those of the layers whose dm-verity trees the plan tells of, so that whoever mounts them checks what is read.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub verity: BTreeSet<LayerKey>,
     /// Options that the operator adds to overlay mounts.
@@ -86,6 +97,12 @@ pub struct Lower {
 }
 
 impl Lower {
+    /// Whether there is no image to mount, so that the snapshot is its own directory and nothing else.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.layers.is_empty() && self.padding.is_none()
+    }
+
     /// What is mounted where the daemon does that: an image for each name.
     #[must_use]
     pub fn subjects(&self) -> Vec<Subject> {
@@ -132,6 +149,8 @@ pub struct Places<'a> {
     pub layers: &'a str,
     /// The directory of all chains.
     pub chains: &'a str,
+    /// The directory of the layers that hold nothing.
+    pub empty: &'a str,
     /// The directory in which the daemon mounts layers.
     pub mounts: &'a str,
     /// The directory of the snapshot's exports.
@@ -144,10 +163,11 @@ pub fn view(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
     if let Some(disks) = disks(lower, None, places) {
         return disks;
     }
-    if lower.layers.is_empty() {
+    if lower.is_bare() {
         return vec![bind("bind", places.own(UPPER_NAME), "ro")];
     }
     let stack = match &lower.flavour {
+        Flavour::Raw => return images(lower, places),
         Flavour::Host { names } => match names.len() {
             1 => return vec![bind("bind", stack(lower, 0, places).lowerdir, "ro")],
             _ => stack(lower, 0, places),
@@ -187,8 +207,11 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
     if let Some(disks) = disks(lower, Some(writable), places) {
         return disks;
     }
+    if lower.flavour == Flavour::Raw && writable != Writable::Extraction {
+        return raw(lower, writable, places);
+    }
     let Upper { mut entries, work, upper } = upper(lower, writable, places);
-    if !lower.layers.is_empty() {
+    if !lower.is_bare() {
         let stack = stack(lower, entries.len(), places);
         entries.extend(stack.entries);
         let own = vec![format!("workdir={work}"), format!("upperdir={upper}")];
@@ -201,6 +224,15 @@ pub fn active(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Moun
     } else {
         let fstype = if entries.is_empty() { "bind" } else { "format/bind" };
         entries.push(bind(fstype, upper, "rw"));
+    }
+    entries
+}
+
+/// The images, and the writable block if there is one. Without, a guest writes to its own memory.
+fn raw(lower: &Lower, writable: Writable, places: Places<'_>) -> Vec<Mount> {
+    let mut entries = images(lower, places);
+    if writable == Writable::Block {
+        entries.push(block_entry(places));
     }
     entries
 }
@@ -245,7 +277,8 @@ struct Stack {
 /// All layers; their entries start at index `first` of the plan.
 fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
     match &lower.flavour {
-        Flavour::Template | Flavour::VhostUser => template_stack(first, images(lower, places)),
+        // The latter two only for a layer that is extracted, or without a disk: a differ follows templates.
+        Flavour::Template | Flavour::Raw | Flavour::VhostUser => template_stack(first, images(lower, places)),
         Flavour::Host { names } => {
             let path = |(index, name): (usize, &MountName)| match lower.mapping {
                 None => format!("{}/{name}", places.mounts),
@@ -259,10 +292,13 @@ fn stack(lower: &Lower, first: usize, places: Places<'_>) -> Stack {
 
 /// What there is to mount, newest first.
 fn images(lower: &Lower, places: Places<'_>) -> Vec<Mount> {
-    match &lower.merged {
+    let mut images: Vec<_> = match &lower.merged {
         None => lower.layers.iter().map(|key| layer_entry(key, lower.verity.contains(key), places)).collect(),
         Some(chain) => vec![chain_entry(chain, &lower.layers, places)],
-    }
+    };
+    let Padding { layers, verity } = lower.padding;
+    images.extend(empty::names().take(layers.into()).map(|name| image_entry(places.empty, &name, verity)));
+    images
 }
 
 fn template_stack(first: usize, entries: Vec<Mount>) -> Stack {
@@ -293,11 +329,15 @@ fn upper(lower: &Lower, writable: Writable, places: Places<'_>) -> Upper {
             Upper { entries: Vec::new(), work: places.own(WORK_NAME), upper: places.own(UPPER_NAME) }
         }
         (Writable::Block, Flavour::Host { .. }) => within(&places.own(BLOCK_MOUNT_NAME), Vec::new()),
-        (Writable::Block, Flavour::Template | Flavour::VhostUser) => {
-            let block = mount("ext4", &places.own(BLOCK_NAME), strings(["rw", "loop"]));
-            within("{{ mount 0 }}", vec![block])
+        (Writable::Block, Flavour::Template | Flavour::Raw | Flavour::VhostUser) => {
+            within("{{ mount 0 }}", vec![block_entry(places)])
         }
     }
+}
+
+/// The writable block.
+fn block_entry(places: Places<'_>) -> Mount {
+    mount("ext4", &places.own(BLOCK_NAME), strings(["rw", "loop"]))
 }
 
 /// Options that the kernel ignores, with a line in its log for each mount, where nothing is writable.
@@ -314,8 +354,8 @@ fn overlay<'a>(
 ) -> Mount {
     let fstype = match (&lower.flavour, &lower.mapping) {
         (Flavour::Host { .. }, _) => "overlay",
-        (Flavour::Template | Flavour::VhostUser, None) => "format/overlay",
-        (Flavour::Template | Flavour::VhostUser, Some(IdMapping { uids, gids })) => {
+        (Flavour::Template | Flavour::Raw | Flavour::VhostUser, None) => "format/overlay",
+        (Flavour::Template | Flavour::Raw | Flavour::VhostUser, Some(IdMapping { uids, gids })) => {
             options.extend([format!("uidmap={uids}"), format!("gidmap={gids}")]);
             "format/overlay"
         }
@@ -347,9 +387,14 @@ fn disks(lower: &Lower, writable: Option<Writable>, places: Places<'_>) -> Optio
 
 /// A layer, and where it has to be checked, the file that says how (containerd's erofs mount handler).
 fn layer_entry(key: &LayerKey, has_verity: bool, places: Places<'_>) -> Mount {
-    let verity = has_verity.then(|| format!("{VERITY_OPTION}={}/{key}/{VERITY_NAME}", places.layers));
+    image_entry(places.layers, key.as_str(), has_verity)
+}
+
+/// The image in the directory `name` of `place`.
+fn image_entry(place: &str, name: &str, has_verity: bool) -> Mount {
+    let verity = has_verity.then(|| format!("{VERITY_OPTION}={place}/{name}/{VERITY_NAME}"));
     let options = strings(["ro", "loop"]).into_iter().chain(verity).collect();
-    mount("erofs", &places.layer(key), options)
+    mount("erofs", &format!("{place}/{name}/{IMAGE_NAME}"), options)
 }
 
 /// Merged layers: one image with the layers' files as devices, the oldest first as in its device table.

@@ -14,7 +14,7 @@ use crate::config::{self, ProjectQuota, VerityMode};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
-use crate::expose::plan::{Flavour, Lower, Writable};
+use crate::expose::plan::{Flavour, Lower, MOST_CHECKED, Padding, Writable};
 use crate::expose::quota::Quota;
 use crate::layer::LayerKey;
 use crate::store;
@@ -54,10 +54,10 @@ impl Snapshotter {
         let purpose = match self.profile(profile)?.default_size {
             // Its owners are those of the layer.
             _ if is_extraction(key, &labels) => Purpose::Extraction,
-            0 => Purpose::Directory(self.quota(profile, &labels)?, requested::id_mapping(&labels)?),
+            0 => Purpose::Directory(self.quota(profile, &labels)?, self.mapping(profile, &labels)?),
             default_size => {
                 let wanted = requested::max_size(&labels, &BLOCK_SIZES)?.map(block::rounded_size);
-                Purpose::Block(wanted.unwrap_or(default_size), requested::id_mapping(&labels)?)
+                Purpose::Block(wanted.unwrap_or(default_size), self.mapping(profile, &labels)?)
             }
         };
         self.create(profile, key, parent, labels, purpose)
@@ -74,7 +74,7 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let mapping = requested::id_mapping(&labels)?;
+        let mapping = self.mapping(profile, &labels)?;
         self.create(profile, key, parent, labels, Purpose::View(mapping))
     }
 
@@ -134,33 +134,35 @@ impl Snapshotter {
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
         let verity = verity(profile.verity, chain)?;
-        let merged = match purpose {
-            // Nobody runs on what a layer is unpacked over.
-            Purpose::Extraction => None,
+        // Nobody runs on what a layer is unpacked over.
+        let (merged, padding) = match purpose {
+            Purpose::Extraction => (None, Padding::NONE),
             // What checks the layers while they are read knows their own files only.
-            // Our own process checks, whatever lies around the layers.
-            _ if !verity.is_empty() && profile.flavour != config::Flavour::VhostUser => None,
-            _ => self.merged(profile, chain)?,
+            // A disk of ours is checked by our own process, whatever lies around the layers, and needs none of
+            // those that pad a plan.
+            _ if profile.flavour == config::Flavour::VhostUser => {
+                (self.merged(profile, chain)?, Padding::NONE)
+            }
+            _ if !verity.is_empty() => (None, padding(profile, chain)?),
+            _ => (self.merged(profile, chain)?, padding(profile, chain)?),
         };
         let mut lower = Lower {
-            flavour: Flavour::Template,
+            flavour: match (profile.flavour, &purpose) {
+                (config::Flavour::Raw, _) => Flavour::Raw,
+                // A layer is extracted on the host.
+                (config::Flavour::VhostUser, Purpose::Extraction) => Flavour::Template,
+                (config::Flavour::VhostUser, _) => Flavour::VhostUser,
+                (config::Flavour::Template | config::Flavour::Host, _) => Flavour::Template,
+            },
             layers: chain.layers.clone(),
             merged,
+            padding,
             verity,
             overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
             mapping: None,
         };
-        match profile.flavour {
-            config::Flavour::Template => {}
-            config::Flavour::Host => {
-                lower.flavour =
-                    Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
-            }
-            // A layer is extracted on the host.
-            config::Flavour::VhostUser if !matches!(purpose, Purpose::Extraction) => {
-                lower.flavour = Flavour::VhostUser;
-            }
-            config::Flavour::VhostUser => {}
+        if profile.flavour == config::Flavour::Host {
+            lower.flavour = Flavour::Host { names: self.inner.ledger.mounts.names_of(&lower.subjects())? };
         }
         let (state, size) = state(purpose, lower);
         let content = match &state {
@@ -170,6 +172,17 @@ impl Snapshotter {
             state => Content::without_block(state, &chain.root),
         };
         Ok((state, content.unwrap_or(Content::Record)))
+    }
+
+    /// The user namespace that the labels name. Plans for guests have no mount that could shift owners.
+    fn mapping(&self, profile: &str, labels: &Labels) -> Result<Option<IdMapping>, Error> {
+        let mapping = requested::id_mapping(labels)?;
+        match (self.profile(profile)?.flavour, mapping) {
+            (config::Flavour::Raw | config::Flavour::VhostUser, Some(_)) => {
+                Err(requested::no_user_namespaces())
+            }
+            (_, mapping) => Ok(mapping),
+        }
     }
 
     /// The limit that a directory is to have, as the labels and the profile say.
@@ -234,6 +247,19 @@ fn verity(mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> 
         (VerityMode::Off, _) => Ok(BTreeSet::new()),
         (VerityMode::Require, Some(layer)) => Err(Error::NoVerity { layer: layer.clone() }),
         (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
+    }
+}
+
+/// What lies under the layers of a plan. The host flavour needs nothing there: the daemon mounts for itself.
+fn padding(profile: &Profile, chain: &Chain) -> Result<Padding, Error> {
+    let layers = chain.layers.len();
+    let is_checked =
+        profile.verity != VerityMode::Off && (chain.layers.is_empty() || !chain.verity.is_empty());
+    match (profile.flavour, is_checked) {
+        (config::Flavour::Host | config::Flavour::VhostUser, _) => Ok(Padding::NONE),
+        (_, false) => Ok(Padding::of_unchecked(layers)),
+        (_, true) if layers > MOST_CHECKED => Err(Error::TooManyLayers { layers, most: MOST_CHECKED }),
+        (_, true) => Ok(Padding::of_checked(layers)),
     }
 }
 

@@ -54,6 +54,17 @@ pub enum Error {
         /// The layer.
         layer: LayerKey,
     },
+    /// The plan is to tell of dm-verity trees, and has more layers than a disk has partitions.
+    #[error(
+        "{layers} layers are more than virtual machines check with dm-verity, which is {most}: build the image with \
+         fewer, or run it under a profile without verity and with layers = \"merged\""
+    )]
+    TooManyLayers {
+        /// How many there are.
+        layers: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Layers are to be sealed with fs-verity, and cannot be.
     #[error(
         "the file system of {} has no fs-verity, which enable_fsverity asks for: give an ext4 the feature with \
@@ -275,6 +286,7 @@ impl Classify for Error {
             | Self::Written { .. }
             | Self::NoQuota { .. }
             | Self::NoVerity { .. }
+            | Self::TooManyLayers { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),

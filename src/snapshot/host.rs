@@ -112,6 +112,6 @@ fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {
     let lower = record.lower()?;
     match &lower.flavour {
         Flavour::Host { names } => Some((lower, names)),
-        Flavour::Template | Flavour::VhostUser => None,
+        Flavour::Template | Flavour::Raw | Flavour::VhostUser => None,
     }
 }

@@ -27,6 +27,7 @@ use super::{exported, host, merging};
 use crate::expose::export::{self, Exports, Launch};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::chain::{ChainKey, ChainShelf};
+use crate::layer::empty;
 use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
@@ -37,6 +38,8 @@ use crate::store::{self, Medium};
 
 /// The directory in the root in which the daemon mounts layers.
 pub(super) const MOUNTS_NAME: &str = "mnt";
+/// The directory in the root with the layers that hold nothing.
+pub(super) const EMPTY_NAME: &str = "empty";
 /// The database in the root directory.
 pub(super) const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
@@ -128,6 +131,7 @@ pub(super) fn recover(
     let chains = ChainShelf::open(make_directory(&root.join("chains"))?)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
+    empty::place(&make_directory(&root.join(EMPTY_NAME))?, &staging, &trash)?;
     let exports = Exports::new(root.join(export::place::DIRECTORY), launch);
     let ledger = Ledger::new(index, store, directories, shelf, chains, mounts, trash, exports)
         .with_strict(settings.strict());

@@ -53,6 +53,7 @@ pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
     pub(super) chains: String,
+    pub(super) empty: String,
     pub(super) mounts: String,
     pub(super) exports: String,
 }
@@ -94,6 +95,7 @@ impl Snapshotter {
             snapshots: format!("{root}/snapshots"),
             layers: format!("{root}/layers"),
             chains: format!("{root}/chains"),
+            empty: format!("{root}/{}", recovery::EMPTY_NAME),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
             exports: format!("{root}/{}", place::DIRECTORY),
         };
@@ -250,8 +252,8 @@ impl Snapshotter {
 
     /// Where the files of plans lie, for the snapshot with this directory and no exports.
     pub(super) fn places<'a>(&'a self, snapshot: &'a str) -> Places<'a> {
-        let PlaceTexts { layers, chains, mounts, .. } = &self.inner.texts;
-        Places { snapshot, layers, chains, mounts, exports: "" }
+        let PlaceTexts { layers, chains, empty, mounts, .. } = &self.inner.texts;
+        Places { snapshot, layers, chains, empty, mounts, exports: "" }
     }
 
     /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.

@@ -1,6 +1,7 @@
 mod exported;
 mod host;
 mod merged;
+mod padded;
 
 use super::*;
 use crate::image::digest::Digest;
@@ -9,6 +10,7 @@ const PLACES: Places<'static> = Places {
     snapshot: "/r/snapshots/1f",
     layers: "/r/layers",
     chains: "/r/chains",
+    empty: "/r/empty",
     mounts: "/r/mnt",
     exports: "/r/exports/1f",
 };
@@ -21,6 +23,7 @@ fn chain(count: usize) -> Lower {
         verity: BTreeSet::new(),
         overlay_options: strings(["index=off", "volatile"]),
         merged: None,
+        padding: Padding::NONE,
         mapping: None,
     }
 }
