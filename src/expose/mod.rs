@@ -5,6 +5,7 @@
 //! * [`overlay`]: the directories that a snapshot writes to.
 //! * [`block`]: the ext4 file that a snapshot writes to, with such directories in it.
 //! * [`device`]: an image as one block device, for virtual machines.
+//! * [`export`]: the process that serves a snapshot's disks to a virtual machine.
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
@@ -13,6 +14,7 @@
 
 pub mod block;
 pub mod device;
+pub mod export;
 pub mod host;
 pub mod idmap;
 pub mod mount;

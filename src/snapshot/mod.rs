@@ -7,7 +7,8 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
-//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
+//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it;
+//!   `exported`: what it has served to a virtual machine.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `merging`: the layers of an image become one, for profiles that want that.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
@@ -22,6 +23,7 @@ mod compare;
 mod create;
 mod directory;
 mod error;
+mod exported;
 mod host;
 mod index;
 mod keyed;

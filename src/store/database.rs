@@ -22,7 +22,9 @@ use super::{Error, Medium};
 /// has means the same.
 ///
 /// 3: snapshots whose layers are merged. What version 2 has means the same.
-pub const SCHEMA_VERSION: u64 = 3;
+///
+/// 4: snapshots with layers that hold nothing, and raw ones. What version 3 has means the same.
+pub const SCHEMA_VERSION: u64 = 4;
 
 /// Oldest version whose records are read as they are.
 const OLDEST_SCHEMA_VERSION: u64 = 1;

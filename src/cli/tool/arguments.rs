@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::devices::arguments::{DEVICES_EXAMPLES, Devices, RUN_EXAMPLES, RunVm};
+use super::export::arguments::{EXPORT_EXAMPLES, Export, Exports};
 use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
 use super::policy::PolicyVerb;
@@ -55,6 +56,14 @@ pub(super) enum Verb {
     /// take them. The daemon may run. docs/block-devices.md compares the ways.
     #[command(after_help = DEVICES_EXAMPLES)]
     Devices(Devices),
+    /// Serve layers, and a file that is written to, as disks of a virtual machine, over vhost-user-blk.
+    ///
+    /// One process is for one machine, whose memory it maps. It gives up all rights first, and serves one monitor after
+    /// the other until it is ended. The daemon does the same for profiles whose flavour is "vhost-user".
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// List what the daemon has served to virtual machines, with the numbers of requests, bytes and errors.
+    Exports(Exports),
     /// Boot QEMU on a snapshot, with a kernel of yours, for a first look.
     ///
     /// The guest's console is here; Ctrl-A X ends it. The image is its first disk, and what the snapshot writes to is

@@ -11,7 +11,7 @@ use nexuserofs_guest::word::InvalidWord;
 use crate::cli::exit::Exit;
 use crate::diff::offline;
 use crate::error::{Classify as _, Kind};
-use crate::expose::{device, view};
+use crate::expose::{device, export, view};
 use crate::image::digest::Digest;
 use crate::image::erofs::header;
 use crate::image::verity::leaves;
@@ -150,6 +150,9 @@ pub(super) enum Error {
     /// Layers that are no block device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// Disks that are not served.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -194,6 +197,7 @@ impl From<&Error> for Exit {
             | Error::Image { .. } => Self::Data,
             Error::Merge(error) => of_kind(error.kind()),
             Error::Device(error) => of_kind(error.kind()),
+            Error::Export(error) => of_kind(error.kind()),
             Error::Read { .. }
             | Error::Verity { .. }
             | Error::View(_)

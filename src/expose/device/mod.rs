@@ -35,6 +35,7 @@ pub use error::Error;
 
 use blueprint::Blueprint;
 
+use crate::image::extent::ExtentMap;
 use crate::image::gpt::Style;
 use crate::store;
 use crate::store::staging::StagingArea;
@@ -110,6 +111,15 @@ impl Form {
             (Layout::Partitions(Style::Nerdbox), Carrier::Flat) => "layers-nerdbox.img",
         }
     }
+}
+
+/// What lies where on a device, and the files that are read for it, by their numbers there: for whoever serves it.
+///
+/// # Errors
+/// If the layers cannot have this layout, or a file is not there.
+pub fn lay_out(layout: Layout, chain: Chain<'_>) -> Result<(ExtentMap, Vec<PathBuf>), Error> {
+    let Blueprint { map, files } = Blueprint::of(layout, chain)?;
+    Ok((map, files.into_iter().map(|file| file.readable).collect()))
 }
 
 /// Writes the files of a device into `into`, which will be the chain's home: for whoever makes the whole directory
