@@ -30,6 +30,7 @@ pub mod images;
 pub mod leaks;
 pub mod machine;
 pub mod node;
+pub mod own_tests;
 pub mod progress;
 pub mod random;
 pub mod soak;

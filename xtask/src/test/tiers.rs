@@ -40,7 +40,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: client,
     },
     Tier { name: "containerd", about: "real containerd with runc and a registry", run: containerd },
-    Tier { name: "compare", about: "every layer against fsck.erofs, the kernel and overlayfs", run: compare },
+    Tier {
+        name: "compare",
+        about: "every layer against fsck.erofs, the kernel and overlayfs; images of mkfs.erofs",
+        run: compare,
+    },
     Tier {
         name: "conformance",
         about: "containerd's own suite for snapshotters, with times beside its built-in one's",
@@ -167,7 +171,9 @@ fn one_program(context: &Context, name: &str) -> Result<Count> {
 
 fn compare(context: &Context) -> Result<Count> {
     prepare(context, Images::All)?;
-    Count::of_tests(real_components("compare"))
+    let mut count = Count::of_tests(real_components("compare"))?;
+    count += Count::of_tests(real_components("own"))?;
+    Ok(count)
 }
 
 fn device(context: &Context) -> Result<Count> {
@@ -181,6 +187,7 @@ fn guest(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
+    count += Count::of_tests(real_components("guest_snapshot"))?;
     Ok(count)
 }
 
