@@ -37,7 +37,7 @@ use crate::store::{self, Medium};
 /// The directory in the root in which the daemon mounts layers.
 pub(super) const MOUNTS_NAME: &str = "mnt";
 /// The database in the root directory.
-pub(super) const DATABASE_NAME: &str = "metadata.redb";
+pub const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
 const UNREADABLE_NAME: &str = "unreadable";
 
