@@ -8,6 +8,7 @@
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
+//! * [`probe`]: what the kernel and a file system can do of all this.
 //! * [`view`]: layers on a directory, for somebody to look at.
 
 pub mod block;
@@ -17,5 +18,6 @@ pub mod idmap;
 pub mod mount;
 pub mod overlay;
 pub mod plan;
+pub mod probe;
 pub mod quota;
 pub mod view;
