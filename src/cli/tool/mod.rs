@@ -2,7 +2,7 @@
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
 //!   `convert`, `device`, `doctor`, `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
-//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
+//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at; `survey`: the metadata of such.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 //! * `names`: the paths of files in images.
 
@@ -24,6 +24,7 @@ mod progress;
 mod report;
 mod source;
 mod subject;
+mod survey;
 mod verify;
 
 use std::ffi::OsString;
