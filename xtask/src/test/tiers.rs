@@ -53,7 +53,7 @@ pub(crate) const TIERS: &[Tier] = &[
     Tier {
         name: "tool",
         about: "the operator's tool against erofs-utils, cryptsetup and containerd",
-        run: |context| one_program(context, "tool"),
+        run: tool,
     },
     Tier {
         name: "versions",
@@ -167,6 +167,13 @@ fn containerd(context: &Context) -> Result<Count> {
 fn one_program(context: &Context, name: &str) -> Result<Count> {
     prepare(context, Images::Small)?;
     Count::of_tests(real_components(name))
+}
+
+fn tool(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("tool"))?;
+    count += Count::of_tests(real_components("doctor"))?;
+    Ok(count)
 }
 
 fn compare(context: &Context) -> Result<Count> {
