@@ -8,6 +8,7 @@
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
+//! * [`vhost_user`]: an image, or a writable block, as a disk that a virtual machine monitor connects to.
 //! * [`view`]: layers on a directory, for somebody to look at.
 
 pub mod block;
@@ -18,4 +19,5 @@ pub mod mount;
 pub mod overlay;
 pub mod plan;
 pub mod quota;
+pub mod vhost_user;
 pub mod view;

@@ -1,4 +1,4 @@
-//! Locks on files that other processes hold.
+//! Locks on files that virtual machines use: whether others hold them, and our own.
 
 use std::fs::File;
 use std::io;
@@ -17,12 +17,48 @@ pub fn is_held(file: &File) -> io::Result<bool> {
     Ok(has_record_lock(file)? || has_flock(file)?)
 }
 
-/// Whether a lock for writing on the whole file would meet another.
-fn has_record_lock(file: &File) -> io::Result<bool> {
+/// What came of an attempt to take a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is ours until the last descriptor of this opened file is closed, in whatever process.
+    Now,
+    /// Somebody else holds one.
+    ByAnother,
+}
+
+/// Takes a record lock for writing on the whole of `file`, which must be open for reading and writing, if
+/// nobody else holds a lock on any part of it. [`is_held`] sees it, and so do virtual machine monitors.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take(file: &File) -> io::Result<Taken> {
+    if has_flock(file)? {
+        return Ok(Taken::ByAnother);
+    }
+    let lock = whole_file();
+    // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    match result {
+        0 => Ok(Taken::Now),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::ByAnother),
+            error => Err(error),
+        },
+    }
+}
+
+/// A lock for writing on all bytes, also on those behind the end.
+fn whole_file() -> libc::flock {
     // SAFETY: the structure is plain numbers, for which zero is a value.
     let mut lock: libc::flock = unsafe { zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+/// Whether a lock for writing on the whole file would meet another.
+fn has_record_lock(file: &File) -> io::Result<bool> {
+    let mut lock = whole_file();
     // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     match result {
@@ -72,5 +108,22 @@ mod tests {
         assert!(is_held(&ours).unwrap());
         drop(theirs);
         assert!(!is_held(&ours).unwrap());
+    }
+
+    #[test]
+    fn one_lock_is_taken_and_goes_with_its_last_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let (ours, theirs, looking) = (open(&path), open(&path), open(&path));
+        assert_eq!(take(&ours).unwrap(), Taken::Now);
+        assert_eq!(take(&theirs).unwrap(), Taken::ByAnother);
+        assert!(is_held(&looking).unwrap());
+        let copy = ours.try_clone().unwrap();
+        drop(ours);
+        assert!(is_held(&looking).unwrap());
+        drop(copy);
+        assert!(!is_held(&looking).unwrap());
+        flock(&theirs, FlockOperation::NonBlockingLockShared).unwrap();
+        assert_eq!(take(&looking).unwrap(), Taken::ByAnother);
     }
 }

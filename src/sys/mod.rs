@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 pub mod fs_verity;
+pub mod guest_memory;
 pub mod id_mapped;
 pub mod locks;
 pub mod loop_device;
 pub mod project_quota;
+pub mod worker_exit;
 pub mod writeback;

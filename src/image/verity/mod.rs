@@ -18,10 +18,11 @@
 //!
 //! * [`leaves`]: digests of the data, taken while it is written. * [`tree`]: the levels above them.
 //! * [`geometry`]: where the levels lie. * [`superblock`]: the superblock, both ways.
-//! * [`verify`](mod@verify): what is wrong with a file.
+//! * [`verify`](mod@verify): what is wrong with a file. * [`lookup`]: what one block has to be.
 
 pub mod geometry;
 pub mod leaves;
+pub mod lookup;
 pub mod superblock;
 pub mod tree;
 pub mod verify;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use geometry::Geometry;
 pub use leaves::Leaves;
+pub use lookup::{Lookup, LookupError, block_digest};
 pub use superblock::{InvalidSuperblock, Superblock};
 pub use tree::Tree;
 pub use verify::{Damage, verify};

@@ -1,0 +1,12 @@
+//! The socket: vhost-user by the crate vhost-user-backend.
+//!
+//! * `backend`: a device as that crate wants it, for one connection. * `export`: one connection after the other.
+//! * `stop`: the end of it, from outside.
+
+mod backend;
+mod export;
+mod stop;
+
+pub use backend::{MOST_QUEUES, QUEUE_SIZE};
+pub use export::Export;
+pub use stop::Stop;
