@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::{Cache, remove_tree};
 use crate::cargo::{self, Tests};
+use crate::guest::image_init;
 use crate::host::TestHost;
 use crate::host::tools::Extra;
 use crate::images::{Image, bench, demo, encodings, trees};
@@ -25,6 +26,8 @@ pub struct Needs {
     pub trees: bool,
     /// The layers of the benchmark.
     pub bench: bool,
+    /// A kernel, QEMU and the program `nexuserofs-guest`, for [`image_init::Machine::inside`].
+    pub guests: bool,
     /// Parts of the test host that only some tests use.
     pub extras: &'static [Extra],
     /// The project's own test programs that are run inside, by their names in `tests/`.
@@ -76,12 +79,14 @@ pub fn run(
                 .programs
                 .map(|profile| steps.run("our programs", || cargo::build(profile)))
                 .transpose()?;
+            let guest_program = needs.guests.then(|| image_init::make(&cache, steps)).transpose()?;
             let scratch = Scratch::create(&cache)?;
             let own_tests = own_tests(needs.tests, &scratch, steps)?;
             summary(steps);
             let visible = Visible {
                 programs: programs.as_deref(),
                 own_tests: &own_tests,
+                guest_program: guest_program.as_deref(),
                 cache: cache.root(),
                 project: project(),
                 scratch: scratch.path(),

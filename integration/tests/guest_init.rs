@@ -20,6 +20,7 @@ use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::manifest::{Manifest, Platform};
 use nexuserofs_guest::policy::{Policy, Rule};
 use nexuserofs_integration::cache::Cache;
+use nexuserofs_integration::guest::Release;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::image_init::{Ended, Guest, Machine};
 use nexuserofs_integration::host::TestHost;
@@ -68,7 +69,7 @@ fn main() -> Result<ExitCode> {
 impl Ground {
     fn prepare() -> Result<Self> {
         let (cache, steps) = (Cache::open()?, Steps::new(&Lines));
-        let machine = Machine::prepare(&cache, &steps)?;
+        let machine = Machine::prepare(&cache, Release::default(), &steps)?;
         let host = TestHost::prepare(&cache, &steps)?;
         let image = steps.run("image shell", || shell::make(&cache, &host.root))?;
         let scratch = tempfile::tempdir()?;

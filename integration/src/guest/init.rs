@@ -157,7 +157,8 @@ fn load_modules() -> Result<()> {
     modules.sort();
     for module in modules {
         let file = File::open(&module)?;
-        finit_module(file, c"", COMPRESSED)
+        let is_plain = module.extension().is_some_and(|extension| extension == "ko");
+        finit_module(file, c"", if is_plain { 0 } else { COMPRESSED })
             .with_context(|| format!("load the module {}", module.display()))?;
     }
     Ok(())

@@ -50,8 +50,12 @@ pub mod image_init;
 pub mod init;
 mod initramfs;
 mod kernel;
+pub mod passed_through;
 pub mod qemu;
 pub mod scenario;
+pub mod signer;
+pub mod snapshot;
 mod system;
 
 pub use harness::Workshop;
+pub use kernel::Release;

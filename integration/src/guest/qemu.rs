@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::Disk;
+use super::disk::{Bus, Disk};
 
 /// What the guest's first process writes at its end, before the exit code of what it ran.
 pub(super) const EXIT: &str = "GUEST-EXIT ";
@@ -24,6 +24,9 @@ const SHOWN_CONSOLE: usize = 6000;
 /// A guest that is about to be booted.
 #[derive(Clone, Debug)]
 pub struct Boot<'a> {
+    /// The root directory of the system that has QEMU: `/` on the machine, [`crate::stage::Place::machine`] in the
+    /// test host. All paths are the same in it.
+    pub root: &'a Path,
     /// The kernel.
     pub kernel: &'a Path,
     /// The archive with the first process.
@@ -119,7 +122,7 @@ impl Boot<'_> {
     fn command(&self, exports: &[PathBuf]) -> Result<Command> {
         // It ends with this program, also if that is killed.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
+        qemu.args(["--pdeathsig", "KILL", "--", "chroot"]).arg(self.root).arg("qemu-system-x86_64");
         // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
         qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", &self.memory.to_string()]);
@@ -130,6 +133,9 @@ impl Boot<'_> {
         // The first serial line is the kernel's console, the second carries what the program prints.
         let console = self.console.to_str().context("the console's path is not UTF-8")?;
         qemu.args(["-serial", &format!("file:{console}"), "-serial", "stdio"]);
+        if self.disks.iter().any(|disk| disk.bus == Bus::Scsi) {
+            qemu.args(["-device", "virtio-scsi-pci"]);
+        }
         for (number, disk) in self.disks.iter().enumerate() {
             qemu.args(disk.arguments(number)?);
         }

@@ -127,6 +127,7 @@ impl Machine {
         let mut disks = self.system.disks(&directory, &payload)?;
         disks.extend_from_slice(guest.disks);
         let boot = Boot {
+            root: Path::new("/"),
             kernel: &self.system.kernel.image,
             initramfs: &self.system.initramfs(&self.host, &directory)?,
             parameters: init::PARAMETERS,

@@ -155,12 +155,14 @@ impl Attack<'_> {
 
     /// A message of the right shape, with numbers that may be wrong.
     fn known_message(&mut self) -> io::Result<()> {
-        let ring = if self.random.one_in(4) { self.random.bits() as u32 } else { self.random.below(3) as u32 };
+        let ring =
+            if self.random.one_in(4) { self.random.bits() as u32 } else { self.random.below(3) as u32 };
         let number = self.number();
         match self.random.below(12) {
             0 => self.send(Message::of_u32(request::SET_VRING_NUM, &[ring, number as u32]), &[]),
             1 => {
-                let places = [self.number(), self.number(), self.number()].map(|place| BASE.wrapping_add(place));
+                let places =
+                    [self.number(), self.number(), self.number()].map(|place| BASE.wrapping_add(place));
                 let numbers = [ring.into(), places[0], places[1], places[2], 0];
                 self.send(Message::of_u64(request::SET_VRING_ADDR, &numbers), &[])
             }
@@ -184,7 +186,8 @@ impl Attack<'_> {
     fn configuration(&mut self, number: u32) -> io::Result<()> {
         let size = self.random.below(260);
         let told = if self.random.one_in(3) { self.random.bits() as u32 } else { size as u32 };
-        let offset = if self.random.one_in(3) { self.random.bits() as u32 } else { self.random.below(64) as u32 };
+        let offset =
+            if self.random.one_in(3) { self.random.bits() as u32 } else { self.random.below(64) as u32 };
         let head = [offset, told, 0].into_iter().flat_map(u32::to_le_bytes);
         let payload = head.chain(std::iter::repeat_n(0xff, size)).collect();
         let mut message = Message::new(number, payload);

@@ -39,7 +39,8 @@ const HONEST_EVERY: u32 = 10;
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     let test = || besiege().map_err(|error| Failed::from(format!("{error:#}")));
-    Ok(libtest_mimic::run(&arguments, vec![Trial::test("hostile_front_ends_harm_nobody_else", test)]).exit_code())
+    Ok(libtest_mimic::run(&arguments, vec![Trial::test("hostile_front_ends_harm_nobody_else", test)])
+        .exit_code())
 }
 
 fn besiege() -> Result<()> {

@@ -66,7 +66,8 @@ fn put_chain(random: &mut Random, memory: &File, table: u64, head: u16, entries:
         if random.one_in(30) {
             flags ^= 1 << random.below(4);
         }
-        let next = random.below(usize::from(entries) + usize::from(random.one_in(50))) as u16;
+        let past_the_end = random.one_in(50);
+        let next = random.below(usize::from(entries) + usize::from(past_the_end)) as u16;
         put(memory, table, number, (BASE + address, length, flags, next))?;
         number = next % entries;
     }

@@ -90,7 +90,8 @@ impl Target {
         if self.exporter.ended()?.is_some() {
             self.look(true)?;
         }
-        let mut driver = Driver::connect(self.socket(), Shape { queue_size: 16, depth: 1, request: REQUEST })?;
+        let mut driver =
+            Driver::connect(self.socket(), Shape { queue_size: 16, depth: 1, request: REQUEST })?;
         ensure!(driver.capacity()? == BYTES as u64, "the disk has another size");
         let expected = pattern(7);
         for offset in (0..BYTES).step_by(BYTES / 4) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::devices::arguments::{DEVICES_EXAMPLES, Devices, RUN_EXAMPLES, RunVm};
 use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
 use super::policy::PolicyVerb;
@@ -48,6 +49,18 @@ pub(super) enum Verb {
     /// is taken as it is. docs/block-devices.md tells which monitor takes what, and how.
     #[command(after_help = DEVICE_EXAMPLES)]
     Device(Device),
+    /// Tell what a virtual machine monitor needs to boot on a snapshot.
+    ///
+    /// Every way in which the snapshot can reach a guest is told, with the disks, their serials, and which monitor can
+    /// take them. The daemon may run. docs/block-devices.md compares the ways.
+    #[command(after_help = DEVICES_EXAMPLES)]
+    Devices(Devices),
+    /// Boot QEMU on a snapshot, with a kernel of yours, for a first look.
+    ///
+    /// The guest's console is here; Ctrl-A X ends it. The image is its first disk, and what the snapshot writes to is
+    /// the last. What has to be made for it is made in TMPDIR, and goes with it.
+    #[command(after_help = RUN_EXAMPLES)]
+    RunVm(RunVm),
     /// Tell what is in EROFS images and in disks made of them.
     ///
     /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot

@@ -31,25 +31,20 @@ struct Made {
     layers: usize,
 }
 
-/// Makes the device. One that is there already is taken as it is.
+/// What is to be made, and where.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) form: Form,
+    /// The directory for its files; made if it is missing.
+    pub(super) output: &'a Path,
+    /// Files of layers, the oldest first.
+    pub(super) layers: &'a [PathBuf],
+}
+
+/// Makes the device that the arguments name, and tells of it.
 pub(super) fn run(asked: &Device, console: Console) -> Result<Exit, Error> {
-    Output::create(&asked.output, false)?;
-    let home = resolved(&asked.output)?;
     let layers = asked.layers.iter().map(|path| resolved(path)).collect::<Result<Vec<_>, _>>()?;
-    let form = form(asked);
-    let metadata = match form.layout {
-        Layout::Merged if layers.len() > 1 => Some(merge(&layers, &home)?),
-        _ => None,
-    };
-    let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: &layers };
-    let progress = Progress::of_bytes(total(&layers)?, console);
-    let mut before = 0;
-    let made = device::make(form, chain, &StagingArea::new(home.clone()), &mut |done| {
-        progress.advance(done.saturating_sub(before));
-        before = done;
-    });
-    drop(progress);
-    let made = made?;
+    let made = make(&Asked { form: form(asked), output: &asked.output, layers: &layers }, console)?;
     let mut report = Report::default();
     report.add(Made {
         file: made.path.display().to_string(),
@@ -59,6 +54,25 @@ pub(super) fn run(asked: &Device, console: Console) -> Result<Exit, Error> {
     });
     report.print(console)?;
     Ok(Exit::Success)
+}
+
+/// Makes a device. One that is there already is taken as it is.
+pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<device::Device, Error> {
+    Output::create(asked.output, false)?;
+    let home = resolved(asked.output)?;
+    let metadata = match asked.form.layout {
+        Layout::Merged if asked.layers.len() > 1 => Some(merge(asked.layers, &home)?),
+        _ => None,
+    };
+    let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: asked.layers };
+    let progress = Progress::of_bytes(total(asked.layers)?, console);
+    let mut before = 0;
+    let made = device::make(asked.form, chain, &StagingArea::new(home.clone()), &mut |done| {
+        progress.advance(done.saturating_sub(before));
+        before = done;
+    });
+    drop(progress);
+    Ok(made?)
 }
 
 const fn form(asked: &Device) -> Form {
@@ -71,7 +85,7 @@ const fn form(asked: &Device) -> Form {
 }
 
 /// The path without symbolic links, which some monitors refuse.
-fn resolved(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn resolved(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 

@@ -52,6 +52,15 @@ pub(super) enum Error {
     /// A name of several snapshots with different layers.
     #[error("several snapshots have the key {key:?}: name one of {found}")]
     Ambiguous { key: String, found: String },
+    /// A key of no snapshot.
+    #[error("no snapshot has the key {key:?} in {root}: look at ctr snapshots list, and at --root", root = root.display())]
+    NoSnapshot { key: String, root: PathBuf },
+    /// A snapshot that a monitor cannot be given.
+    #[error("{monitor} cannot be given this snapshot: {reasons}")]
+    NoDisks { monitor: &'static str, reasons: String },
+    /// A program that is not there.
+    #[error("cannot find {program}: install QEMU (qemu-system-x86 on Debian), or name it with --qemu", program = program.display())]
+    NoQemu { program: PathBuf },
     /// One root hash for several files.
     #[error("--root-hash is that of one file, and {files} are named: name one at a time")]
     OneRootHash { files: usize },
@@ -155,6 +164,9 @@ impl From<&Error> for Exit {
             | Error::NoImages { .. }
             | Error::NoSubject { .. }
             | Error::Ambiguous { .. }
+            | Error::NoSnapshot { .. }
+            | Error::NoDisks { .. }
+            | Error::NoQemu { .. }
             | Error::OneRootHash { .. }
             | Error::NotRoot
             | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))

@@ -1,7 +1,7 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `device`, `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
+//!   `convert`, `device`, `devices` (with `run-vm`), `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 //! * `names`: the paths of files in images.
@@ -11,6 +11,7 @@ mod build;
 mod cache;
 mod convert;
 mod device;
+mod devices;
 mod error;
 mod inspect;
 mod manifest;
@@ -51,6 +52,8 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Cache(verb) => cache::run(verb, console),
         Verb::Convert(asked) => convert::run(asked, console),
         Verb::Device(asked) => device::run(asked, console),
+        Verb::Devices(asked) => devices::run(asked, console),
+        Verb::RunVm(asked) => devices::run_vm(asked, console),
         Verb::Inspect(asked) => inspect::run(asked, console),
         Verb::Mount(asked) => mount::mount(asked, console),
         Verb::Umount(asked) => mount::umount(asked, console),

@@ -201,6 +201,7 @@ fn guest(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
+    count += Count::of_tests(real_components("guest_snapshot"))?;
     Ok(count)
 }
 
