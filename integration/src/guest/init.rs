@@ -69,6 +69,20 @@ pub(super) fn stage() -> Stage {
     }
 }
 
+/// Becomes the guest's first process where that is what this program runs as, and never returns then. A program that is
+/// carried into guests calls it before anything else.
+pub fn become_first_process() {
+    if stage() == Stage::First {
+        first_process();
+    }
+}
+
+/// Whether this is the program that runs in a guest, started by its first process.
+#[must_use]
+pub fn is_inside() -> bool {
+    stage() == Stage::Inside
+}
+
 /// Where things lie inside.
 pub(super) fn place() -> Place {
     Place::in_guest(Path::new("/testbed/tools"), Path::new(PAYLOAD), Path::new("/testbed/scratch"))

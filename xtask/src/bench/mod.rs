@@ -10,6 +10,7 @@ mod store;
 mod unpack;
 mod verdict;
 mod verity;
+mod vhost;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ pub(crate) enum Arguments {
     Commit(RoundsArguments),
     /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
+    /// An image behind a vhost-user socket: our exporter and qemu-storage-daemon, without and with a guest.
+    Vhost(VhostArguments),
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +77,16 @@ pub(crate) struct StoreArguments {
     print_only: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct VhostArguments {
+    /// Rounds of each measurement; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only print the result, and leave docs/benchmarks.md alone.
+    #[arg(long)]
+    print_only: bool,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments {
         Arguments::Unpack(arguments) => unpack::run(arguments),
@@ -81,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Arguments::Merge(arguments) => merge::run(arguments),
         Arguments::Commit(arguments) => commit::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
+        Arguments::Vhost(arguments) => vhost::run(arguments),
     }
 }
 

@@ -81,6 +81,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: device,
     },
     Tier {
+        name: "vhost",
+        about: "disks over vhost-user: guests behind QEMU, power cuts, killed exporters, hostile front-ends",
+        run: vhost,
+    },
+    Tier {
         name: "guest",
         about: "a guest that trusts a signed list only: its root put together, and all that a host might do to it",
         run: guest,
@@ -187,6 +192,15 @@ fn device(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("device"))?;
     count += Count::of_tests(real_components("device_guest"))?;
+    Ok(count)
+}
+
+fn vhost(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("vhost_guest"))?;
+    let mut hostile = real_components("vhost_hostile");
+    hostile.env("NEXUSEROFS_HOSTILE_SECONDS", context.fuzz_seconds.to_string());
+    count += Count::of_tests(hostile)?;
     Ok(count)
 }
 
