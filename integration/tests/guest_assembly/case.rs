@@ -198,11 +198,12 @@ impl Case {
         ensure!(left.is_empty(), "mounts were left: {left:?}");
         ensure!(!Path::new("/run/nexuserofs/root").exists(), "the workplace was left");
         let mapper = DeviceMapper::open()?;
+        let parts = ["0", "1", "2", "upper"];
         // Who looks at new devices may still hold one.
         eventually(|| {
-            for index in 0..3 {
-                if mapper.find(&format!("nexuserofs-root-{index}").parse()?)?.is_some() {
-                    return Ok(Some(format!("the device of layer {index} was left")));
+            for part in parts {
+                if mapper.find(&format!("nexuserofs-root-{part}").parse()?)?.is_some() {
+                    return Ok(Some(format!("the device of {part} was left")));
                 }
             }
             Ok(None)

@@ -9,7 +9,10 @@ use anyhow::Result;
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::image::gpt::Style;
 use nexuserofs::layer::LayerRecord;
+use nexuserofs::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
+use nexuserofs::layer::chain::{self, Outcome, Part};
 use nexuserofs::store::staging::StagingArea;
+use nexuserofs_integration::guest::disk::Disk;
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
@@ -37,6 +40,50 @@ pub(crate) fn partitioned(directory: &Path, name: &str, layers: &[PathBuf]) -> R
     let form = Form { layout: Layout::Partitions(Style::Kata), carrier: Carrier::Flat };
     let chain = Chain { home: &home, metadata: None, layers };
     Ok(device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?.path)
+}
+
+/// The image as one disk.
+pub(crate) struct Merged {
+    /// What came of merging.
+    pub(crate) outcome: Outcome,
+    whole: PathBuf,
+    directory: PathBuf,
+    /// Where on it the middle of the second layer's own file is, in bytes.
+    data: u64,
+}
+
+/// Merges the layers, oldest first.
+pub(crate) fn merged(directory: &Path, layers: &[(PathBuf, LayerRecord)]) -> Result<Merged> {
+    let home = directory.join("merged");
+    let staging = home.join("staging");
+    fs::create_dir_all(&staging)?;
+    let part = |(path, record): &(PathBuf, LayerRecord)| Part {
+        path: path.clone(),
+        bytes: record.image_bytes,
+        verity: record.verity,
+    };
+    let built = chain::build(&layers.iter().map(part).collect::<Vec<_>>())?;
+    let metadata = home.join(IMAGE_NAME);
+    fs::write(&metadata, &built.image)?;
+    fs::write(home.join(TREE_NAME), &built.tree)?;
+    let files: Vec<PathBuf> = layers.iter().map(|(path, _)| path.clone()).collect();
+    let form = Form { layout: Layout::Verified, carrier: Carrier::Flat };
+    let chain = Chain { home: &home, metadata: Some(&metadata), layers: &files };
+    let whole = device::make(form, chain, &StagingArea::new(staging), &mut |_| {})?.path;
+    let before = built.image.len() as u64 + layers[0].1.image_bytes;
+    Ok(Merged { outcome: built.outcome, whole, directory: home, data: before + layers::IN_OWN_FILE })
+}
+
+impl Merged {
+    /// The disk, and copies with a changed bit in the second layer's data, and in the metadata's superblock.
+    pub(crate) fn disks(&self) -> Result<Vec<Disk>> {
+        let damaged = |serial, at| layers::damaged(&self.directory, &self.whole, serial, at);
+        Ok(vec![
+            Disk::raw("merged", &self.whole),
+            damaged("merged-data", self.data)?,
+            damaged("merged-metadata", 1024 + 64)?,
+        ])
+    }
 }
 
 /// A layer whose second file lies behind 2 GiB. The tar is never on a disk.

@@ -4,7 +4,7 @@
 //! `docs/threat-model.md` has these tests by the attacks that they are.
 //!
 //! * `layers`, `disks`, `forged_table`: the image and its disks. * `case`: one run of the program. * `named`: devices by
-//!   everything that names them. * `refused`, `tampered`: what is not allowed. * `damage`: disks that are not what they
+//!   everything that names them. * `merged`: the image on one disk, and encrypted disks. * `refused`, `tampered`: what is not allowed. * `damage`: disks that are not what they
 //!   should be. * `overlays`: many layers.
 
 // Helpers of tests may fail as tests do.
@@ -15,6 +15,7 @@ mod damage;
 mod disks;
 mod forged_table;
 mod layers;
+mod merged;
 mod named;
 mod overlays;
 mod refused;
@@ -23,6 +24,7 @@ mod tampered;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nexuserofs_guest::descriptor::UpperSource;
@@ -72,6 +74,12 @@ const TESTS: &[Test] = tests![
     damage::the_superblock_of_the_host_means_nothing,
     damage::swapped_disks_are_found,
     damage::a_tree_that_is_data_is_refused_by_its_length,
+    merged::a_merged_image_is_put_together,
+    merged::a_changed_block_of_a_merged_image_is_an_error,
+    merged::changed_metadata_of_a_merged_image_is_found,
+    merged::a_merged_image_of_another_list_is_refused,
+    merged::files_planted_on_an_encrypted_disk_are_not_there,
+    merged::an_encrypted_disk_that_is_a_layers_is_refused,
     named::partitions_are_found_by_name,
     named::a_disk_is_found_by_its_scsi_page,
     named::a_disk_is_found_by_its_path,
@@ -100,8 +108,11 @@ const TESTS: &[Test] = tests![
     overlays::a_hundred_layers_are_joined_at_once,
 ];
 
+/// How long all tests may take: a minute or two on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(1200);
+
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { disks: layers::prepare, ..Needs::default() }, TESTS)
+    harness::main(Needs { disks: layers::prepare, deadline: DEADLINE, ..Needs::default() }, TESTS)
 }
 
 /// Whether the image's files are there, those of the newest layer in front.
