@@ -80,6 +80,7 @@ const TESTS: &[Test] = tests![
     merged::a_merged_image_of_another_list_is_refused,
     merged::files_planted_on_an_encrypted_disk_are_not_there,
     merged::an_encrypted_disk_that_is_a_layers_is_refused,
+    merged::an_encrypted_disk_that_is_too_small_is_refused,
     named::partitions_are_found_by_name,
     named::a_disk_is_found_by_its_scsi_page,
     named::a_disk_is_found_by_its_path,

@@ -11,6 +11,7 @@ use nexuserofs_integration::stage::Place;
 
 use crate::case::{Case, documents, serial};
 use crate::damage::input_output;
+use crate::named::of_the_large_layer;
 use crate::whole;
 
 const REFUSED: i32 = 3;
@@ -65,8 +66,8 @@ pub(crate) fn a_merged_image_of_another_list_is_refused(place: &Place) -> Result
     other.works(whole)
 }
 
-fn encrypted(place: &Place, disk: &str) -> Result<Case> {
-    let mut case = Case::good(place)?;
+/// The writes go to this disk, encrypted, and the policy says so.
+fn encrypted(mut case: Case, disk: &str) -> Result<Case> {
     case.descriptor.assembly.upper = UpperSource::Encrypted(serial(disk)?);
     if let Some(policy) = &mut case.policy {
         policy.uppers.insert(UpperKind::Encrypted);
@@ -77,7 +78,7 @@ fn encrypted(place: &Place, disk: &str) -> Result<Case> {
 /// The host made a file system on it, with a file that hides one of the image's.
 pub(crate) fn files_planted_on_an_encrypted_disk_are_not_there(place: &Place) -> Result<()> {
     for _ in 0..2 {
-        encrypted(place, "planted")?.works(|root| {
+        encrypted(Case::good(place)?, "planted")?.works(|root| {
             whole(root)?;
             fs::write(root.join("newest"), "written")?;
             ensure!(fs::read_to_string(root.join("newest"))? == "written");
@@ -89,6 +90,10 @@ pub(crate) fn files_planted_on_an_encrypted_disk_are_not_there(place: &Place) ->
 
 /// What would be written to it would be the layer's end.
 pub(crate) fn an_encrypted_disk_that_is_a_layers_is_refused(place: &Place) -> Result<()> {
-    encrypted(place, "l1")?.fails(REFUSED, "device_twice")?;
-    Case::good(place)?.works(whole)
+    encrypted(of_the_large_layer(place)?, "large")?.fails(REFUSED, "device_twice")?;
+    of_the_large_layer(place)?.works(|_| Ok(()))
+}
+
+pub(crate) fn an_encrypted_disk_that_is_too_small_is_refused(place: &Place) -> Result<()> {
+    encrypted(Case::good(place)?, "short")?.fails(REFUSED, "upper_too_small")
 }
