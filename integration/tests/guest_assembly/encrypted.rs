@@ -14,6 +14,7 @@ use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::stage::Place;
 
 use crate::case::{Case, serial};
+use crate::named::of_the_large_layer;
 
 const REFUSED: i32 = 3;
 const VERITY: i32 = 5;
@@ -34,8 +35,12 @@ pub(crate) fn disk(directory: &Path) -> Result<Disk> {
 }
 
 fn case(place: &Place) -> Result<Case> {
-    let mut case = Case::good(place)?;
-    case.descriptor.assembly.upper = UpperSource::Encrypted(serial("vault")?);
+    on(Case::good(place)?, "vault")
+}
+
+/// The writes go to this disk, encrypted, and the policy says so.
+fn on(mut case: Case, disk: &str) -> Result<Case> {
+    case.descriptor.assembly.upper = UpperSource::Encrypted(serial(disk)?);
     if let Some(policy) = &mut case.policy {
         policy.uppers.insert(UpperKind::Encrypted);
     }
@@ -172,6 +177,15 @@ pub(crate) fn an_encrypted_upper_has_to_be_allowed(place: &Place) -> Result<()> 
         policy.uppers.remove(&UpperKind::Encrypted);
     }
     case.fails(REFUSED, "upper_not_allowed")
+}
+
+/// What would be written to it would be the layer's end.
+pub(crate) fn an_encrypted_disk_that_is_a_layers_is_refused(place: &Place) -> Result<()> {
+    on(of_the_large_layer(place)?, "large")?.fails(REFUSED, "device_twice")
+}
+
+pub(crate) fn an_encrypted_disk_that_is_too_small_is_refused(place: &Place) -> Result<()> {
+    on(Case::good(place)?, "short")?.fails(REFUSED, "upper_too_small")
 }
 
 /// A disk that takes no writes, and a name that somebody took: both are errors, and leave nothing.

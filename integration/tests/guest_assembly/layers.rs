@@ -42,8 +42,11 @@ pub(crate) const VERSION: u64 = 7;
 /// Size of the file that each layer has of its own, in bytes: many blocks of the tree's lowest level.
 pub(crate) const OWN_BYTES: usize = 300_000;
 
+/// In a layer's file, a place in the middle of its own file, in bytes.
+pub(crate) const IN_OWN_FILE: u64 = 200_000;
+
 /// Documents that the guest gets.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Documents {
     /// Signed by the key that policies know.
     pub(crate) signed: String,
@@ -70,7 +73,9 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
         (0..3).map(|index| layer(workshop.directory, index)).collect::<Result<_>>()?;
     let records: Vec<LayerRecord> = layers.iter().map(|(_, record)| record.clone()).collect();
     let (large, large_record) = disks::large(workshop.directory)?;
-    let documents = serde_json::to_vec(&documents(&list(&records)?, &list(&[large_record])?)?)?;
+    let manifest = list(&records)?;
+    let documents = Documents { large: unsigned(list(&[large_record])?), ..documents(&manifest)? };
+    let documents = serde_json::to_vec(&documents)?;
     fs::write(workshop.payload.join("documents.json"), documents)?;
     let program = workshop.steps.run("nexuserofs-guest", cargo::guest_program)?;
     fs::copy(&program, workshop.payload.join("nexuserofs-guest"))
@@ -83,7 +88,7 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     // In the middle of the layer's own file; in the lowest level of the tree, which is its last block; and in the
     // first bytes of the superblock.
     let last = record.image_bytes - 4096 + 64;
-    for (serial, at) in [("data", 200_000), ("tree", last), ("superblock", verity.image_size())] {
+    for (serial, at) in [("data", IN_OWN_FILE), ("tree", last), ("superblock", verity.image_size())] {
         disks.push(damaged(workshop.directory, middle, serial, at)?);
     }
     let short = copy(workshop.directory, middle, "short")?;
@@ -91,7 +96,9 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     disks.push(Disk::raw("short", short));
     disks.push(Disk::raw("twin", middle));
     disks.push(Disk::raw("twin", middle));
-    disks.push(upper(workshop.directory)?);
+    for serial in ["upper", "planted"] {
+        disks.push(upper(workshop.directory, serial)?);
+    }
     let zeros = copy(workshop.directory, middle, "zeros")?;
     disks::empty_tree(&zeros, verity.image_size(), record.image_bytes)?;
     disks.push(Disk::raw("zeros", zeros));
@@ -112,7 +119,11 @@ fn list(records: &[LayerRecord]) -> Result<Manifest> {
     Ok(trust::list(records, None, platform)?)
 }
 
-fn documents(manifest: &Manifest, large: &Manifest) -> Result<Documents> {
+fn unsigned(manifest: Manifest) -> String {
+    SignedManifest::from(manifest).to_canonical()
+}
+
+fn documents(manifest: &Manifest) -> Result<Documents> {
     let signer = Signer::read(KEY)?;
     let signed = |signer: &Signer, expires: Option<UnixTime>| -> Result<String> {
         let claims = Claims { version: VERSION, name: Some(NAME.parse()?), expires };
@@ -124,7 +135,7 @@ fn documents(manifest: &Manifest, large: &Manifest) -> Result<Documents> {
         by_another: signed(&Signer::read(OTHER_KEY)?, None)?,
         expired: signed(&signer, Some(UnixTime(1)))?,
         of_other_bytes: of_other_bytes(manifest)?,
-        large: SignedManifest::from(large.clone()).to_canonical(),
+        large: String::new(),
         key: signer.public().to_string(),
     })
 }
@@ -173,7 +184,7 @@ fn copy(directory: &Path, layer: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// A copy of a layer with one bit changed.
-fn damaged(directory: &Path, layer: &Path, serial: &str, at: u64) -> Result<Disk> {
+pub(crate) fn damaged(directory: &Path, layer: &Path, serial: &str, at: u64) -> Result<Disk> {
     let path = copy(directory, layer, serial)?;
     let file = File::options().read(true).write(true).open(&path)?;
     let mut byte = [0];
@@ -183,11 +194,11 @@ fn damaged(directory: &Path, layer: &Path, serial: &str, at: u64) -> Result<Disk
 }
 
 /// An ext4 of the host's in which a file hides one of the image's.
-fn upper(directory: &Path) -> Result<Disk> {
-    let content = directory.join("upper-content");
+fn upper(directory: &Path, serial: &str) -> Result<Disk> {
+    let content = directory.join(format!("{serial}-content"));
     fs::create_dir_all(content.join("upper"))?;
     fs::write(content.join("upper/newest"), "planted")?;
-    let file = directory.join("upper.ext4");
+    let file = directory.join(format!("{serial}.ext4"));
     ext4(&file, 16 << 20, "^has_journal", Some(&content))?;
-    Ok(Disk::raw("upper", file).writable())
+    Ok(Disk::raw(serial, file).writable())
 }

@@ -26,6 +26,7 @@ mod tampered;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nexuserofs_guest::descriptor::UpperSource;
@@ -115,13 +116,18 @@ const TESTS: &[Test] = tests![
     encrypted::an_encrypted_upper_holds_many_files,
     encrypted::a_changed_block_of_an_encrypted_upper_is_noise,
     encrypted::an_encrypted_upper_has_to_be_allowed,
+    encrypted::an_encrypted_disk_that_is_a_layers_is_refused,
+    encrypted::an_encrypted_disk_that_is_too_small_is_refused,
     encrypted::an_encrypted_upper_that_cannot_be_made_is_an_error,
     overlays::two_hundred_layers_are_joined_one_by_one,
     overlays::a_hundred_layers_are_joined_at_once,
 ];
 
+/// How long all tests may take: a minute or two on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(1200);
+
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { disks: layers::prepare, ..Needs::default() }, TESTS)
+    harness::main(Needs { disks: layers::prepare, deadline: DEADLINE, ..Needs::default() }, TESTS)
 }
 
 /// Whether the image's files are there, those of the newest layer in front.

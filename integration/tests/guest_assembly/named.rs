@@ -71,13 +71,19 @@ pub(crate) fn what_kata_hands_on_is_put_together(place: &Place) -> Result<()> {
     case.from(Input::Kata(storages.into())).works(whole)
 }
 
-pub(crate) fn a_layer_beyond_two_gibibytes_is_put_together(place: &Place) -> Result<()> {
+/// An image of one layer of more than 2 GiB.
+pub(crate) fn of_the_large_layer(place: &Place) -> Result<Case> {
     let mut case = Case::good(place)?.on(0, "large")?;
     case.descriptor.signed = SignedManifest::from_canonical(documents()?.large.as_bytes())?;
     case.sources().truncate(1);
+    Ok(case.allowed())
+}
+
+pub(crate) fn a_layer_beyond_two_gibibytes_is_put_together(place: &Place) -> Result<()> {
+    let case = of_the_large_layer(place)?;
     let image = case.descriptor.signed.manifest.layers()[0].fields().verity.data_bytes();
     ensure!(image > LARGE_BYTES, "the image has {image} bytes only");
-    case.allowed().works(|root| {
+    case.works(|root| {
         ensure!(fs::read_to_string(root.join(BEHIND))? == BEHIND_TEXT);
         let large = File::open(root.join(LARGE))?;
         ensure!(large.metadata()?.len() == LARGE_BYTES);

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::case::{Case, Input, documents, key_rule};
 use crate::damage::input_output;
 use crate::forged_table::{BEYOND, OLDEST, OVERLAPPING, TWICE, WHOLE};
+use crate::layers::IN_OWN_FILE;
 use crate::named::{device, storages};
 use crate::whole;
 
@@ -95,10 +96,9 @@ pub(crate) fn a_device_that_changes_later_is_an_error(place: &Place) -> Result<(
     let disk = Loop::over(place, &fs::read(device("l1")?.path())?)?;
     Case::good(place)?.at(1, disk.query()?).works(|root| {
         whole(root)?;
-        // In the middle of the layer's own file.
-        disk.change(200_000)?;
+        disk.change(IN_OWN_FILE)?;
         input_output(fs::read(root.join("own-1")))?;
-        disk.change(200_000)?;
+        disk.change(IN_OWN_FILE)?;
         whole(root)
     })
 }
