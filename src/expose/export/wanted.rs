@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::Owner;
 use super::specification::{self, Contents, Disk, Files, Identity, Specification, VERSION};
-use super::{Error, Place, Role};
+use super::{Error, Place, Role, Running};
 use crate::config::LogSettings;
 use crate::expose::device::{self, Chain, Layout};
 use crate::layer::verity::Verity;
@@ -48,13 +48,16 @@ impl Wanted {
     /// Opens everything, listens, and writes down what a process is to do with it.
     ///
     /// # Errors
-    /// If a file is not there, the layers cannot be a disk, or a socket cannot be made.
+    /// If another process serves there, a file is not there, the layers cannot be a disk, or a socket cannot be made.
     pub fn open(
         &self,
         place: &Place,
         identity: Identity,
         log: LogSettings,
     ) -> Result<(Specification, Files), Error> {
+        if Running::find(place)?.is_some() {
+            return Err(Error::Served { path: place.directory().to_owned() });
+        }
         place.create()?;
         place.write_owner(&self.owner)?;
         let mut files = Files::default();
