@@ -8,24 +8,33 @@ use anyhow::{Context, Result, ensure};
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::harness::{self, Test};
+use nexuserofs_integration::host::tools::CONTAINERD_2_4;
+use nexuserofs_integration::images::Image;
 use nexuserofs_integration::images::Layer;
-use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
+use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, Release, SNAPSHOTTER};
 
 const TESTS: &[Test] = &[
     Test { name: "what_one_node_exports_another_takes", run: exported },
     Test { name: "what_is_damaged_in_a_cache_is_built_instead", run: damaged },
     Test { name: "layers_of_a_trusted_cache_are_not_fetched", run: trusted },
+    Test { name: "no_layer_of_a_trusted_cache_is_fetched_by_2.4", run: staged },
+    Test { name: "a_cache_without_the_upper_layers_is_of_use_to_2.4", run: partly_staged },
 ];
 
 const NAMESPACE: &str = "default";
 
 fn main() -> Result<ExitCode> {
-    harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
+    let extras = &[CONTAINERD_2_4];
+    harness::main(Needs { programs: Some(Profile::Debug), extras, ..Needs::default() }, TESTS)
 }
 
 fn start(bed: &Bed, name: &str, settings: Option<String>) -> Result<Node> {
+    start_with(bed, name, Release::default(), settings)
+}
+
+fn start_with(bed: &Bed, name: &str, release: Release, settings: Option<String>) -> Result<Node> {
     let daemon = Some(DaemonOptions { settings, ..DaemonOptions::default() });
-    Node::start(&bed.place, name, &NodeOptions { daemon, ..NodeOptions::default() })
+    Node::start(&bed.place, name, &NodeOptions { daemon, release, ..NodeOptions::default() })
 }
 
 /// The operator's tool.
@@ -119,6 +128,52 @@ fn trusted(bed: &Bed) -> Result<()> {
     let left = node.containerd.snapshots(NAMESPACE, SNAPSHOTTER)?;
     ensure!(left.is_empty(), "containerd has snapshots left: {left:?}");
     node.assert_nothing_left()
+}
+
+/// containerd 2.4 is told by a read-only plan, for each layer, whatever the order in which it asks.
+fn staged(bed: &Bed) -> Result<()> {
+    let cache = directory(bed, "cache-staged")?;
+    tool(bed).arg("add").arg(&cache).arg(&bed.images.demo.layout).run()?;
+    let mut node = start_with(bed, "staging-2.4", Release::V2_4, settings(&cache, true))?;
+    let image = node.push(&bed.images.demo)?;
+    pull_and_run(&node, &image)?;
+    let fetched = fetched(&node, &bed.images.demo)?;
+    ensure!(fetched.is_empty(), "these layers were fetched: {fetched:?}");
+    let applied = node.daemon()?.calls()?.iter().any(|call| call.method == "Apply");
+    ensure!(!applied, "a layer was unpacked");
+    node.containerd.remove_image(NAMESPACE, &image)?;
+    let left = node.containerd.snapshots(NAMESPACE, SNAPSHOTTER)?;
+    ensure!(left.is_empty(), "containerd has snapshots left: {left:?}");
+    node.assert_nothing_left()
+}
+
+/// What the cache lacks is fetched and unpacked as usual. From the first such layer on containerd fetches all
+/// (`core/unpack/unpacker.go`), but those that the cache has are not unpacked.
+fn partly_staged(bed: &Bed) -> Result<()> {
+    let cache = directory(bed, "cache-partly")?;
+    tool(bed).arg("add").arg(&cache).arg(&bed.images.demo.layout).run()?;
+    let layers = bed.images.demo.layers()?;
+    let missing: Vec<&Layer> = layers.iter().skip(1).step_by(2).collect();
+    for layer in &missing {
+        fs::remove_file(file_of(&cache, layer)?)?;
+    }
+    let mut node = start_with(bed, "partly-2.4", Release::V2_4, settings(&cache, true))?;
+    let image = node.push(&bed.images.demo)?;
+    pull_and_run(&node, &image)?;
+    let expected: Vec<&str> = layers.iter().skip(1).map(|layer| layer.blob.digest.as_str()).collect();
+    let fetched = fetched(&node, &bed.images.demo)?;
+    ensure!(fetched == expected, "{fetched:?} were fetched instead of {expected:?}");
+    let built = count(&mut node, "built a layer")?;
+    ensure!(built == missing.len(), "{built} layers were built, not {}", missing.len());
+    node.containerd.remove_image(NAMESPACE, &image)?;
+    node.assert_nothing_left()
+}
+
+/// The image's layers whose blobs containerd has, the lowest first.
+fn fetched(node: &Node, image: &Image) -> Result<Vec<String>> {
+    let held = node.containerd.ctr(NAMESPACE).args(["content", "ls", "--quiet"]).output()?;
+    let digests = image.layers()?.into_iter().map(|layer| layer.blob.digest);
+    Ok(digests.filter(|digest| held.contains(digest.as_str())).collect())
 }
 
 fn file_of(cache: &Path, layer: &Layer) -> Result<PathBuf> {

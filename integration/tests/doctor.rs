@@ -113,18 +113,24 @@ fn sound(bed: &Bed) -> Result<()> {
 
 fn gone(bed: &Bed) -> Result<()> {
     let mut node = start(bed, "doctor-gone", NodeOptions::default())?;
+    let reference = node.push(&bed.images.demo)?;
+    node.containerd.pull("default", SNAPSHOTTER, Pull::Transfer, &reference)?;
+    node.daemon()?.kill()?;
+    let is_told = |visit: &Visit, words: &str| {
+        let fine = visit.in_state("ok");
+        ensure!(fine.iter().any(|finding| finding.contains(words)), "{words:?} is not in {fine:#?}");
+        Ok(())
+    };
+    let visit = Visit::of(bed, &node, &[])?;
+    visit.fails(&["daemon socket: "])?;
+    is_told(&visit, "left open by a daemon that was killed")?;
+    // The look left the records as they were: the daemon starts with them.
+    node.daemon()?.restart()?;
     node.daemon()?.stop()?;
     let visit = Visit::of(bed, &node, &[])?;
     visit.fails(&["daemon socket: cannot connect"])?;
-    let fine = visit.in_state("ok");
-    ensure!(fine.iter().any(|finding| finding.contains("0 snapshots and 0 layers")), "{fine:#?}");
-    node.daemon()?.restart()?;
-    node.daemon()?.kill()?;
-    let visit = Visit::of(bed, &node, &[])?;
-    visit.fails(&["daemon socket: "])?;
-    let fine = visit.in_state("ok");
-    ensure!(fine.iter().any(|finding| finding.contains("a daemon that was killed")), "{fine:#?}");
-    // The look left the records as they were: the daemon starts with them.
+    let layers = bed.images.demo.layers()?.len();
+    is_told(&visit, &format!("daemon records: {layers} snapshots and {layers} layers"))?;
     node.daemon()?.restart()?;
     ensure!(Visit::of(bed, &node, &[])?.code == Some(0), "the daemon runs again");
     Ok(())

@@ -19,6 +19,7 @@ use serde_json::Value;
 const TESTS: &[Test] = &[
     Test { name: "erofs_utils_agree_about_layers", run: inspected },
     Test { name: "veritysetup_agrees_about_trees", run: verified },
+    Test { name: "compressed_images_are_told_as_they_are", run: compressed },
     Test { name: "a_snapshot_is_shown_as_containerd_shows_it", run: mounted },
     Test { name: "a_chain_is_shown_as_containerd_shows_it", run: chain },
     Test {
@@ -27,6 +28,7 @@ const TESTS: &[Test] = &[
     },
     Test { name: "converted_images_run_on_ours", run: |bed| converted(bed, SNAPSHOTTER) },
     Test { name: "what_containerd_exports_is_converted", run: exported },
+    Test { name: "what_containerd_has_is_converted_there", run: converted_there },
 ];
 
 const NAMESPACE: &str = "default";
@@ -127,6 +129,39 @@ fn verified(bed: &Bed) -> Result<()> {
         ensure!(said.status.code() == Some(65), "{text}");
         let block = place / 4096 * 4096;
         ensure!(text.contains(&format!("bytes {block} to ")), "{text}");
+    }
+    Ok(())
+}
+
+/// Images that mkfs.erofs compressed, in each way that it knows, and one with small blocks.
+fn compressed(bed: &Bed) -> Result<()> {
+    let directory = directory(bed, "compressed")?;
+    let tree = directory.join("tree");
+    fs::create_dir(&tree)?;
+    let text = "the same words again and again\n".repeat(20_000);
+    fs::write(tree.join("large"), &text)?;
+    fs::write(tree.join("empty"), "")?;
+    std::os::unix::fs::symlink("large", tree.join("link"))?;
+    for option in ["-zlz4", "-zlz4hc,12", "-zdeflate", "-zzstd", "-Eall-fragments,ztailpacking", "-b1024"] {
+        let file = directory.join(format!("image{option}"));
+        let options: &[&str] = if option.starts_with("-E") { &["-zlz4", option] } else { &[option] };
+        Run::new("mkfs.erofs").arg("--quiet").args(options).args([&file, &tree]).run()?;
+        let said = lines(tool(bed).args(["inspect", "--files"]).arg(&file))?.remove(0);
+        let is_compressed = option != "-b1024";
+        let large = said["files"].as_array().context("files")?.iter().find(|line| line["path"] == "/large");
+        let large = large.with_context(|| format!("{option}: no large file in {said}"))?;
+        ensure!(large["size"] == text.len(), "{option}: {large}");
+        ensure!(large["compressed"] == is_compressed, "{option}: {large}");
+        ensure!(said["usage"]["compressed_files"] == u64::from(is_compressed), "{option}: {said}");
+        let verify = || tool(bed).arg("verify").arg(&file).into_command().output();
+        ensure!(verify()?.status.code() == Some(69), "{option}: nothing is known to be wrong with it");
+        // A byte of the root's inode, which is metadata in all of them.
+        let meta = said["superblock"]["meta_block"].as_u64().context("block")?;
+        let root = said["superblock"]["root_nid"].as_u64().context("root")?;
+        let size = said["superblock"]["block_size"].as_u64().context("size")?;
+        let bytes = File::options().read(true).write(true).open(&file)?;
+        bytes.write_all_at(&[0xff; 2], meta * size + root * 32)?;
+        ensure!(verify()?.status.code() == Some(65), "{option}: damaged metadata was taken");
     }
     Ok(())
 }
@@ -260,6 +295,62 @@ fn converted(bed: &Bed, snapshotter: &str) -> Result<()> {
         node.containerd.remove_image(NAMESPACE, &reference)?;
     }
     Ok(())
+}
+
+/// From one name in containerd to another, without a file in between: the new image unpacks and runs, and stays when
+/// the old one goes.
+fn converted_there(bed: &Bed) -> Result<()> {
+    let node = start(bed, "tool-there", None)?;
+    let reference = node.push(&bed.images.demo)?;
+    node.containerd.fetch(NAMESPACE, &reference)?;
+    let names = ["example.org/demo:plain", "example.org/demo:zstd"];
+    let convert = |options: &[&str], from: &str, to: &str| {
+        tool(bed)
+            .args(["convert", "--from-containerd", "--to-containerd", "--containerd-address"])
+            .arg(node.containerd.socket())
+            .args(options)
+            .args([from, to])
+    };
+    convert(&["--without-os-features"], &reference, names[0]).run()?;
+    convert(&["--without-os-features", "--zstd"], &reference, names[1]).run()?;
+    let refused = convert(&[], &reference, names[0]).fails()?;
+    ensure!(refused.contains("exists"), "{refused}");
+    let refused = convert(&["--force"], "example.org/none:1", names[0]).fails()?;
+    ensure!(refused.contains("has no image"), "{refused}");
+    // Nothing but the labels of the new images keeps their blobs now.
+    node.containerd.remove_image(NAMESPACE, &reference)?;
+    for (number, name) in names.iter().enumerate() {
+        let command = ["/usr/bin/python3", "-c", "print(open('/etc/hostname').read())"];
+        let container = format!("there-{number}");
+        let printed = node.containerd.run(NAMESPACE, SNAPSHOTTER, name, &container, &command)?;
+        ensure!(printed.trim() == "demo", "{name}: the container printed {printed:?}");
+        let check = ["images", "check", "--quiet", "--snapshotter", SNAPSHOTTER];
+        let whole = node.containerd.ctr(NAMESPACE).args(check).output()?;
+        ensure!(whole.lines().any(|line| line == *name), "{name} is not whole: {whole}");
+    }
+    let layers = |reference: &str, name: &str| -> Result<Vec<String>> {
+        let output = node.dir().join(name);
+        tool(bed)
+            .args(["convert", "--from-containerd", "--containerd-address"])
+            .arg(node.containerd.socket())
+            .arg(reference)
+            .arg(&output)
+            .run()?;
+        Ok(Image { name: "native", layout: output }
+            .layers()?
+            .into_iter()
+            .map(|layer| layer.diff_id)
+            .collect())
+    };
+    convert_layout(bed, &node.dir().join("from-layout"))?;
+    let expected = Image { name: "native", layout: node.dir().join("from-layout") }.layers()?;
+    let expected: Vec<String> = expected.into_iter().map(|layer| layer.diff_id).collect();
+    ensure!(layers(names[0], "out")? == expected, "other layers than those that the layout gives");
+    Ok(())
+}
+
+fn convert_layout(bed: &Bed, output: &Path) -> Result<()> {
+    convert(bed, &bed.images.demo.layout, output, &[]).map(drop)
 }
 
 fn exported(bed: &Bed) -> Result<()> {

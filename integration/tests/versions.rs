@@ -9,19 +9,22 @@ use anyhow::{Result, ensure};
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::harness::{self, Test};
-use nexuserofs_integration::host::tools::CONTAINERD_1_7;
+use nexuserofs_integration::host::tools::{CONTAINERD_1_7, CONTAINERD_2_4};
 use nexuserofs_integration::node::{
     DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, OVERLAYFS, Pull, Release,
 };
 
 const TESTS: &[Test] = &[
+    Test { name: "overlayfs_on_2.4", run: |bed| peer(bed, &V2_4) },
     Test { name: "overlayfs_on_2.3", run: |bed| peer(bed, &V2_3) },
     Test { name: "overlayfs_on_2.1", run: |bed| peer(bed, &V2_1) },
     Test { name: "overlayfs_on_1.7", run: |bed| peer(bed, &V1_7) },
+    Test { name: "directories_on_2.4", run: |bed| ours(bed, &V2_4, Pull::Transfer, None) },
     Test { name: "directories_on_2.3", run: |bed| ours(bed, &V2_3, Pull::Transfer, None) },
     Test { name: "directories_on_2.1", run: |bed| ours(bed, &V2_1, Pull::Transfer, None) },
     Test { name: "directories_on_1.7", run: |bed| ours(bed, &V1_7, Pull::Local, None) },
     Test { name: "local_client_on_2.1", run: |bed| ours(bed, &V2_1, Pull::Local, None) },
+    Test { name: "blocks_on_2.4", run: |bed| ours(bed, &V2_4, Pull::Transfer, Some(BLOCK)) },
     Test { name: "blocks_on_2.3", run: |bed| ours(bed, &V2_3, Pull::Transfer, Some(BLOCK)) },
     Test { name: "blocks_on_2.1", run: |bed| ours(bed, &V2_1, Pull::Transfer, Some(BLOCK)) },
     Test { name: "blocks_on_1.7", run: |bed| ours(bed, &V1_7, Pull::Local, Some(BLOCK)) },
@@ -33,6 +36,7 @@ struct Tested {
     version: &'static str,
 }
 
+const V2_4: Tested = Tested { release: Release::V2_4, version: "2.4." };
 const V2_3: Tested = Tested { release: Release::V2_3, version: "2.3." };
 const V2_1: Tested = Tested { release: Release::V2_1, version: "2.1." };
 const V1_7: Tested = Tested { release: Release::V1_7, version: "1.7." };
@@ -58,8 +62,8 @@ const CHANGES: &[&str] = &["srv/app/new", "etc/hostname", "srv/app/.wh.main.py",
 const REPLACED: [&str; 2] = ["srv/app/kept/.wh..wh..opq", "srv/app/kept/.wh.data"];
 
 fn main() -> Result<ExitCode> {
-    let needs = Needs { programs: Some(Profile::Debug), extras: &[CONTAINERD_1_7], ..Needs::default() };
-    harness::main(needs, TESTS)
+    let extras = &[CONTAINERD_1_7, CONTAINERD_2_4];
+    harness::main(Needs { programs: Some(Profile::Debug), extras, ..Needs::default() }, TESTS)
 }
 
 fn peer(bed: &Bed, tested: &Tested) -> Result<()> {

@@ -39,6 +39,14 @@ pub mod containerd {
             }
         }
 
+        /// Images: names for what is in the content store.
+        pub mod images {
+            /// Version 1.
+            pub mod v1 {
+                include!("gen/containerd.services.images.v1.rs");
+            }
+        }
+
         /// What a containerd consists of.
         pub mod introspection {
             /// Version 1.

@@ -12,8 +12,8 @@ use tonic::{Response, Status};
 
 /// How long a server may take to be reached.
 const CONNECTING: Duration = Duration::from_secs(2);
-/// How long it may take to answer a question.
-const ANSWERING: Duration = Duration::from_secs(10);
+/// How long it may take to answer: to begin with it, for a stream.
+const ANSWERING: Duration = Duration::from_secs(60);
 
 /// A server that listened when this was made.
 #[derive(Debug)]
@@ -51,6 +51,12 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A namespace or a lease that cannot be sent.
+    #[error("{0:?} has characters that a request cannot carry: name another namespace")]
+    Header(String),
+    /// What was to be sent cannot be read.
+    #[error("cannot read what is to be sent: {0}")]
+    Read(#[source] io::Error),
     /// The server refused, or did not answer in time.
     #[error("the server at {} does not {operation}: {}", address.display(), status.message())]
     Call {
@@ -104,12 +110,17 @@ impl Connection {
         operation: &'static str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
-        let answer = self.runtime.block_on(call);
-        answer.map(Response::into_inner).map_err(|status| Error::Call {
-            operation,
-            address: self.address.clone(),
-            status: Box::new(status),
-        })
+        self.block_on(call).map(Response::into_inner).map_err(|status| self.refused(operation, status))
+    }
+
+    /// Waits for a part of a stream.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// The error for a call that was refused.
+    pub(super) fn refused(&self, operation: &'static str, status: Status) -> Error {
+        Error::Call { operation, address: self.address.clone(), status: Box::new(status) }
     }
 }
 

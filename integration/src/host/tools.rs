@@ -34,6 +34,16 @@ pub enum Extra {
 /// containerd's suite for snapshotters, as a program.
 pub const CONFORMANCE: Extra = Extra::Go(&Module { name: "conformance", product: Product::Tests });
 
+/// containerd 2.4, its client and its runc shim.
+pub const CONTAINERD_2_4: Extra = Extra::Go(&Module {
+    name: "containerd-2.4",
+    product: Product::Programs(&[
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+    ]),
+});
+
 /// containerd 1.7 as Debian 13 has it. It is unpacked only: its programs run in the test host.
 pub const CONTAINERD_1_7: Extra = Extra::Debian(&Recipe {
     name: "containerd-1.7",

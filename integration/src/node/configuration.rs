@@ -90,7 +90,7 @@ disabled_plugins = {disabled:?}
     /// The platform of who unpacks EROFS layers. Images that have such ask for that feature of the operating
     /// system, since containerd 2.3; older releases do not know how to write it.
     fn native_platform(&self) -> &'static str {
-        if self.release == Release::V2_3 { "linux(+erofs)/amd64" } else { PLATFORM }
+        if self.release.has_mount_manager() { "linux(+erofs)/amd64" } else { PLATFORM }
     }
 
     /// The differs in the order in which the diff service tries them.
@@ -108,7 +108,7 @@ disabled_plugins = {disabled:?}
             unpack.extend([(native, SNAPSHOTTER, DIFFER), (native, HOST_SNAPSHOTTER, DIFFER)]);
         }
         let mut text = "\n[plugins.\"io.containerd.transfer.v1.local\"]\n".to_owned();
-        if self.release == Release::V2_3 {
+        if self.release.has_mount_manager() {
             text.push_str("  max_concurrent_unpacks = 4\n");
         }
         text.extend(unpack.into_iter().map(unpack_entry));

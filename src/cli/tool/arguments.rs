@@ -146,15 +146,29 @@ pub(super) struct Build {
 const CONVERT_EXAMPLES: &str = "Examples:
   skopeo copy --all docker://IMAGE oci:image && nexuserofs convert image native
   skopeo copy --all oci:native docker://OTHER
-  ctr images export image.tar IMAGE && nexuserofs convert --zstd image.tar native";
+  ctr images export image.tar IMAGE && nexuserofs convert --zstd image.tar native
+  nexuserofs convert --from-containerd --to-containerd docker.io/library/debian:13 example.org/debian:13-erofs";
 
 #[derive(Debug, Args)]
 pub(super) struct Convert {
-    /// A directory in OCI image layout, or a plain tar of one
-    #[arg(value_name = "LAYOUT")]
+    /// A directory in OCI image layout, or a plain tar of one; with --from-containerd the name of an image
+    #[arg(value_name = "LAYOUT|NAME")]
     pub(super) source: PathBuf,
-    /// The directory that is made
+    /// The directory that is made; with --to-containerd the name that the image gets
+    #[arg(value_name = "OUTPUT|NAME")]
     pub(super) output: PathBuf,
+    /// Take the image that containerd calls so, for this machine's platform unless --platform names another
+    #[arg(long, conflicts_with = "image")]
+    pub(super) from_containerd: bool,
+    /// Put the image into containerd. Its layers are made in $TMPDIR first
+    #[arg(long)]
+    pub(super) to_containerd: bool,
+    /// containerd's socket
+    #[arg(long, value_name = "SOCKET", default_value = defaults::CONTAINERD_ADDRESS)]
+    pub(super) containerd_address: PathBuf,
+    /// containerd's namespace
+    #[arg(long, value_name = "NAME", default_value = defaults::CONTAINERD_NAMESPACE)]
+    pub(super) namespace: String,
     /// Take only the image that the layout calls so
     #[arg(long, value_name = "NAME")]
     pub(super) image: Option<String>,
@@ -167,7 +181,7 @@ pub(super) struct Convert {
     /// Leave os.features as it is, so that clients take the image that do not ask for linux(+erofs)
     #[arg(long)]
     pub(super) without_os_features: bool,
-    /// Replace the output if it is there
+    /// Replace the output if it is there, or is the name of another image
     #[arg(long)]
     pub(super) force: bool,
 }

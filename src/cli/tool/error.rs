@@ -9,6 +9,7 @@ use nexuserofs_guest::verity::InvalidParameters;
 use nexuserofs_guest::word::InvalidWord;
 
 use crate::cli::exit::Exit;
+use crate::client;
 use crate::diff::offline;
 use crate::error::{Classify as _, Kind};
 use crate::expose::{device, export, view};
@@ -85,6 +86,17 @@ pub(super) enum Error {
     /// A layer that nobody here has the key of.
     #[error("{path} is an encrypted layer: decrypt the image first", path = path.display())]
     Encrypted { path: PathBuf },
+    /// An image that containerd does not have.
+    #[error(
+        "containerd has no image {name:?} in namespace {namespace:?}: `ctr --namespace {namespace} images list` has their names"
+    )]
+    NotInContainerd { name: String, namespace: String },
+    /// A name in containerd is of one image.
+    #[error("{path} has {count} images that are meant, and a name in containerd is of one: say which with --image", path = path.display())]
+    NotOneName { path: PathBuf, count: usize },
+    /// A server that does not do what it was asked.
+    #[error(transparent)]
+    Client(#[from] client::Error),
     /// Nothing to convert.
     #[error("{path} has no container images: there is nothing to convert", path = path.display())]
     NoImages { path: PathBuf },
@@ -177,6 +189,8 @@ impl From<&Error> for Exit {
             | Error::View(view::Error::Taken(_) | view::Error::Foreign { .. } | view::Error::TooMany(_))
             | Error::Encrypted { .. }
             | Error::NotOneImage { .. }
+            | Error::NotInContainerd { .. }
+            | Error::NotOneName { .. }
             | Error::TarsNeedPlatform
             | Error::RegoNeedsOne
             | Error::Exists { .. } => Self::Usage,
@@ -202,6 +216,7 @@ impl From<&Error> for Exit {
             | Error::Verity { .. }
             | Error::View(_)
             | Error::Output(_)
+            | Error::Client(_)
             | Error::Store(_) => Self::Fault,
         }
     }

@@ -1,5 +1,6 @@
 //! The metadata of an image, whoever made it, for those who explain it to people.
 
+use crate::image::erofs::InvalidSuperblock;
 use crate::image::erofs::read::{Error, Image, InodePlace, Limits};
 use crate::layer::open::LayerFile;
 
@@ -14,7 +15,9 @@ pub(super) fn survey(file: &LayerFile, file_bytes: u64) -> Result<Survey<'_>, Er
     let limits = Limits::default();
     match Image::survey(file, &limits) {
         // A merged image stays unsupported: its data is in other files.
-        Err(Error::Unsupported(_)) => Image::survey_foreign(file, file_bytes, &limits),
+        Err(Error::Unsupported(_) | Error::Superblock(InvalidSuperblock::BlockSize(_))) => {
+            Image::survey_foreign(file, file_bytes, &limits)
+        }
         surveyed => surveyed,
     }
 }

@@ -57,7 +57,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "versions",
-        about: "containerd 2.3, 2.1 and 1.7: pull, run, diff, remove",
+        about: "containerd 2.4, 2.3, 2.1 and 1.7: pull, run, diff, remove",
         run: |context| one_program(context, "versions"),
     },
     Tier {
@@ -77,7 +77,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "device",
-        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12; blocks that QEMU holds",
         run: device,
     },
     Tier {
@@ -192,6 +192,7 @@ fn device(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("device"))?;
     count += Count::of_tests(real_components("device_guest"))?;
+    count += Count::of_tests(real_components("held_block"))?;
     Ok(count)
 }
 

@@ -3,17 +3,19 @@
 //! Media types, diffIDs and `os.features` are those of containerd's converter
 //! (`core/images/converter/erofs`, containerd 2.3), so its snapshotter and ours take the result.
 //!
-//! * `layer`: the blob of a layer. * `rewrite`: manifests and configurations that name other layers.
+//! * `place`: where images come from and go to. * `layer`: the blob of a layer. * `rewrite`: manifests and configurations that name other layers.
 //! * `line`: what is printed.
 
 mod layer;
 mod line;
+mod place;
 mod rewrite;
 
 use std::collections::BTreeMap;
 
 use self::layer::Native;
 use self::line::Converted;
+use self::place::{Destination, Origin};
 use self::rewrite::Features;
 use super::arguments::Convert;
 use super::error::Error;
@@ -26,12 +28,12 @@ use crate::image::digest::Digest;
 
 /// Writes a layout with native images of those that `asked` names.
 pub(super) fn run(asked: &Convert, console: Console) -> Result<Exit, Error> {
-    let source = Layout::open(&asked.source)?;
-    let selection = Selection { name: asked.image.clone(), platform: asked.platform.clone() };
+    let Origin { source, selection } = Origin::open(asked)?;
+    let destination = Destination::choose(asked)?;
     let entries = selection.entries(&source)?;
     let mut conversion = Conversion {
         progress: Progress::of_bytes(layers_length(&source, &selection)?, console),
-        writer: LayoutWriter::create(&asked.output, asked.force)?,
+        writer: destination.writer()?,
         source,
         selection,
         compress: asked.zstd,
@@ -43,11 +45,12 @@ pub(super) fn run(asked: &Convert, console: Console) -> Result<Exit, Error> {
     for entry in &entries {
         manifests.extend(conversion.convert(entry, DEPTH)?);
     }
-    let Conversion { writer, report, source, .. } = conversion;
+    let Conversion { writer, report, source, layers, .. } = conversion;
     if manifests.is_empty() {
         return Err(Error::NoImages { path: source.path().to_owned() });
     }
-    writer.publish(&manifests)?;
+    let diff_ids = layers.into_values().map(|native| (native.blob.digest, native.diff_id)).collect();
+    destination.publish(writer, &manifests, diff_ids)?;
     report.print(console)?;
     Ok(Exit::Success)
 }

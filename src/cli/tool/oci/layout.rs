@@ -1,5 +1,5 @@
 //! The blobs of a layout: in a directory, or in a tar of one, as `ctr images export` and
-//! `skopeo copy … oci-archive:` write it.
+//! `skopeo copy … oci-archive:` write it. An image in containerd is read as a layout of one image.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,7 +10,9 @@ use std::path::{Component, Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::Descriptor;
+use super::containerd::Stored;
 use crate::cli::tool::error::Error;
+use crate::client::Namespace;
 use crate::image::digest::Digest;
 
 /// File that every layout has.
@@ -32,6 +34,7 @@ enum Files {
     Directory,
     /// Where each file of the tar is.
     Archive(BTreeMap<PathBuf, Place>),
+    Containerd(Stored),
 }
 
 /// Where a file is in a tar, in bytes.
@@ -56,7 +59,7 @@ impl Layout {
         let failed = |source| Error::Source { path: path.to_owned(), source };
         let found = path.metadata().map_err(failed)?;
         if found.is_dir() {
-            return Ok(Some(Self { path: path.to_owned(), files: Files::Directory }));
+            return Ok(Some(Self::in_directory(path)));
         }
         let files = files_of(path).map_err(failed)?;
         let files = files.filter(|files| files.contains_key(Path::new(MARKER)));
@@ -68,6 +71,16 @@ impl Layout {
         Self::find(path)?.ok_or_else(|| Error::NoLayout { path: path.to_owned() })
     }
 
+    /// The image called `name` in a namespace of containerd.
+    pub(in super::super) fn in_containerd(namespace: &Namespace, name: &str) -> Result<Self, Error> {
+        Ok(Self { path: name.into(), files: Files::Containerd(Stored::find(namespace, name)?) })
+    }
+
+    /// The layout in the directory `path`.
+    pub(super) fn in_directory(path: &Path) -> Self {
+        Self { path: path.to_owned(), files: Files::Directory }
+    }
+
     /// The layout's own name, for messages.
     pub(in super::super) fn path(&self) -> &Path {
         &self.path
@@ -76,14 +89,17 @@ impl Layout {
     /// What names the images.
     pub(in super::super) fn index<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let name = Path::new(INDEX);
-        let text = self.read_document(name)?;
+        let text = match &self.files {
+            Files::Containerd(stored) => stored.index.clone(),
+            _ => self.read_document(name, self.open_file(name)?)?,
+        };
         serde_json::from_slice(&text).map_err(|source| Error::Layout { path: self.name_of(name), source })
     }
 
     /// A blob that is JSON, as it is stored. Its digest is checked.
     pub(in super::super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         let name = blob(&descriptor.digest);
-        let text = self.read_document(&name)?;
+        let text = self.read_document(&name, self.open_blob(&descriptor.digest)?)?;
         let found = Digest::of(&text);
         if found == descriptor.digest {
             return Ok(text);
@@ -94,7 +110,12 @@ impl Layout {
 
     /// Opens a blob, whose digest is the caller's to check.
     pub(in super::super) fn open_blob(&self, digest: &Digest) -> Result<Opened, Error> {
-        self.open_file(&blob(digest))
+        match &self.files {
+            Files::Containerd(stored) => {
+                stored.open(digest).map_err(|source| Error::Read { path: self.blob_name(digest), source })
+            }
+            _ => self.open_file(&blob(digest)),
+        }
     }
 
     /// The blob's name, for messages.
@@ -102,8 +123,8 @@ impl Layout {
         self.name_of(&blob(digest))
     }
 
-    fn read_document(&self, name: &Path) -> Result<Vec<u8>, Error> {
-        let Opened { bytes, length } = self.open_file(name)?;
+    fn read_document(&self, name: &Path, opened: Opened) -> Result<Vec<u8>, Error> {
+        let Opened { bytes, length } = opened;
         let mut text = Vec::new();
         let read = match length {
             0..=DOCUMENT_MAX => bytes.take(DOCUMENT_MAX).read_to_end(&mut text),
@@ -120,6 +141,8 @@ impl Layout {
                 Some(place) => open_part(&self.path, *place),
                 None => Err(io::ErrorKind::NotFound.into()),
             },
+            // It has blobs only.
+            Files::Containerd(_) => Err(io::ErrorKind::NotFound.into()),
         };
         opened.map_err(|source| Error::Read { path: self.name_of(name), source })
     }

@@ -5,14 +5,16 @@
 //!
 //! * `descriptor`: what names a blob. * [`layout`]: the blobs of a layout, a directory or its tar.
 //! * [`image`]: the images that a layout's index leads to. * `platform`: which machine an image is for.
-//! * `writer`: a layout in the making.
+//! * `writer`: a layout in the making. * `containerd`: images of containerd, both ways.
 
+mod containerd;
 mod descriptor;
 pub(super) mod image;
 pub(super) mod layout;
 mod platform;
 mod writer;
 
+pub(super) use containerd::Upload;
 pub(super) use descriptor::Descriptor;
 pub(super) use image::{Document, Image, Selection};
 pub(super) use layout::Layout;

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Descriptor;
 use super::layout::{INDEX, MARKER, blob};
+use super::{Descriptor, Layout};
 use crate::cli::tool::error::Error;
 use crate::image::digest::Digest;
 use crate::store::unique::Unique;
@@ -94,6 +94,11 @@ impl LayoutWriter {
         let text = value.to_string();
         let (digest, size) = self.add_stream(&mut text.as_bytes())?;
         Ok(Descriptor::new(media_type, digest, size))
+    }
+
+    /// What was written so far, without an index.
+    pub(in super::super) fn blobs(&self) -> Layout {
+        Layout::in_directory(&self.staging)
     }
 
     /// Writes the index and gives the layout its place. It is on disk when this returns.
