@@ -101,6 +101,7 @@ const TESTS: &[Test] = tests![
     tampered::kata_with_other_options_is_refused,
     tampered::a_layer_without_a_place_is_refused,
     one_device::one_device_shows_what_the_layers_show,
+    one_device::veritysetup_judges_one_device_alike,
     one_device::one_device_is_written_over,
     one_device::its_manifest_serves_layers_too,
     one_device::a_changed_block_of_one_device_is_an_error_when_it_is_read,

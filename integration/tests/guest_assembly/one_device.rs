@@ -14,9 +14,10 @@ use nexuserofs::store::staging::StagingArea;
 use nexuserofs::trust;
 use nexuserofs_guest::canonical::Canonical as _;
 use nexuserofs_guest::descriptor::{ImageSource, LayerSource, UpperSource};
-use nexuserofs_guest::devices::Query;
+use nexuserofs_guest::devices::{Query, Sysfs};
 use nexuserofs_guest::manifest::{Fields as ManifestFields, Manifest, Merged, SignedManifest};
 use nexuserofs_guest::verity::{BlockSize, Fields, Parameters, RootDigest, Salt};
+use nexuserofs_integration::command::Run;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::init::PAYLOAD;
 use nexuserofs_integration::stage::Place;
@@ -130,6 +131,23 @@ pub(crate) fn one_device_shows_what_the_layers_show(place: &Place) -> Result<()>
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+/// The tree over metadata and layers is the one that veritysetup knows, and damage is damage to it too.
+pub(crate) fn veritysetup_judges_one_device_alike(place: &Place) -> Result<()> {
+    let manifest = on(place, "image")?.descriptor.signed.manifest;
+    let verity = manifest.merged().context("a merged image")?.fields().verity.clone();
+    let devices = Sysfs::default().block_devices()?;
+    let verify = |name: &str| -> Result<Run> {
+        let device = devices.find(&on_scsi(name)?)?.path();
+        let offset = format!("--hash-offset={}", verity.data_bytes());
+        let root = verity.fields().root_digest.hex();
+        Ok(Run::new("veritysetup").arg("verify").args([&device, &device, &root, &offset]))
+    };
+    verify("image")?.run()?;
+    ensure!(verify("image-data")?.run().is_err(), "a changed block is taken");
+    ensure!(verify("image-meta")?.run().is_err(), "changed metadata is taken");
     Ok(())
 }
 

@@ -35,7 +35,7 @@ impl Blueprint {
         match layout {
             Layout::Merged => merged(chain, None),
             Layout::Verified => {
-                let metadata = chain.metadata.ok_or(Error::NotMerged { layers: chain.layers.len() })?;
+                let metadata = chain.metadata.ok_or(Error::NotVerified)?;
                 let tree = Source {
                     readable: metadata.with_file_name(shelf::TREE_NAME),
                     place: chain.home.join(shelf::TREE_NAME),

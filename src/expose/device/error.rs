@@ -37,6 +37,11 @@ pub enum Error {
         /// Number of layers.
         layers: usize,
     },
+    /// There is no hash tree over all layers where these were not merged.
+    #[error(
+        "layers that were not merged have no hash tree over all of them; the file of a single layer is such a disk itself"
+    )]
+    NotVerified,
     /// The layers cannot be the partitions of a disk.
     #[error("the layers cannot be the partitions of a disk")]
     Partitions(#[from] gpt::Error),
@@ -89,6 +94,7 @@ impl Classify for Error {
             Self::NotAFile { .. }
             | Self::Size { .. }
             | Self::NotMerged { .. }
+            | Self::NotVerified
             | Self::Partitions(_)
             | Self::Extents(_)
             | Self::Vmdk(_)

@@ -178,13 +178,16 @@ impl Layer {
 
     /// The same with a dm-verity tree.
     pub(super) fn with_tree(name: &str) -> Self {
-        let layer = Self::new(name);
-        let mut image = layer.image;
-        let blocks = image.len() as u64 / 4096;
-        let tree = Leaves::of(&mut image.as_slice()).unwrap().into_tree(blocks).unwrap();
-        let uuid = verity::uuid(&layer.diff_id);
-        tree.write(uuid, &mut image).unwrap();
-        Self { image, verity: Some(Verity::new(&tree, uuid)), ..Self::new(name) }
+        Self::new(name).hashed()
+    }
+
+    /// This layer with a dm-verity tree.
+    pub(super) fn hashed(mut self) -> Self {
+        let blocks = self.image.len() as u64 / 4096;
+        let tree = Leaves::of(&mut self.image.as_slice()).unwrap().into_tree(blocks).unwrap();
+        let uuid = verity::uuid(&self.diff_id);
+        tree.write(uuid, &mut self.image).unwrap();
+        Self { verity: Some(Verity::new(&tree, uuid)), ..self }
     }
 
     pub(super) fn record(&self) -> LayerRecord {

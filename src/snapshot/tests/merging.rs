@@ -10,6 +10,7 @@ use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
 use crate::image::erofs::{self, Superblock, Writer};
 use crate::image::tree::{Directory, Inode, InodeId, Metadata, Node, Tree};
+use crate::layer::chain::{ChainRecord, Outcome};
 use crate::snapshot::{Labels, Missing, Snapshotter};
 
 /// A layer with one file of this name.
@@ -73,6 +74,25 @@ fn a_plan_names_one_image_with_the_layers_as_devices() {
     let host = host.restart();
     assert!(host.report.missing.is_empty() && host.report.swept.is_empty(), "{:?}", host.report);
     assert_eq!(host.snapshotter.mounts(MERGED, "active").unwrap(), plan);
+}
+
+#[test]
+fn a_chain_of_layers_with_trees_is_described_as_one_verified_disk() {
+    let host = Host::new();
+    host.commit_layer(MERGED, "a", None, &layer("a").hashed());
+    host.commit_layer(MERGED, "b", Some("a"), &layer("b").hashed());
+    let (image, devices) = merged_in(&host, &prepare(&host, "active")).unwrap();
+    let home = host.path(&image).parent().unwrap().to_owned();
+    let disk = device::check(&home.join("verified.vmdk")).unwrap();
+    let on_disk: Vec<_> = disk.extents().iter().map(|extent| extent.path.as_str().to_owned()).collect();
+    let tree = home.join("merged.verity").display().to_string();
+    let layers = devices.iter().map(|path| host.path(path).display().to_string());
+    let expected = [host.path(&image).display().to_string()].into_iter().chain(layers).chain([tree]);
+    assert_eq!(on_disk, expected.collect::<Vec<_>>());
+    let record = fs::read(home.join("chain.json")).unwrap();
+    let record: ChainRecord = serde_json::from_slice(&record).unwrap();
+    let Outcome::Merged { verity: Some(verity), .. } = record.outcome else { panic!("no tree") };
+    assert_eq!(disk.sectors() * 512, verity.geometry().file_size());
 }
 
 #[test]
