@@ -356,7 +356,9 @@ impl History {
 }
 
 fn check_layers_of(plan: &[Mount], chain: &[Content]) {
-    let layers: Vec<_> = plan.iter().filter(|mount| mount.fstype == "erofs").collect();
+    // A plan without layers has one that holds nothing.
+    let is_layer = |mount: &&Mount| mount.fstype == "erofs" && !mount.source.contains("/empty/");
+    let layers: Vec<_> = plan.iter().filter(is_layer).collect();
     assert_eq!(layers.len(), chain.len());
     for (mount, content) in layers.into_iter().zip(chain) {
         let found = fs::read(&mount.source).unwrap();

@@ -1,14 +1,10 @@
 //! Policies in the forms that guests take.
 
-use nexuserofs_guest::manifest::Manifest;
 use nexuserofs_guest::policy::Policy;
 use sha2::{Digest as _, Sha256};
 
 /// The name under which the guest's program looks for its policy in the initdata.
 const INITDATA_NAME: &str = "nexuserofs-policy.json";
-
-/// The package of the policy in Kata's agent.
-const REGO: &str = include_str!("layers.rego");
 
 /// The policy as the guest's program reads it from a file.
 ///
@@ -38,25 +34,6 @@ pub fn initdata(policy: &Policy) -> Result<String, serde_json::Error> {
 #[must_use]
 pub fn initdata_digest(initdata: &str) -> String {
     Sha256::digest(initdata).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Rules for the policy of Kata's agent as it is: the storages of a container have to be those of this image,
-/// with dm-verity and in the right order. One line, `nexuserofs_layers`, is of the image; the rest is the same for all.
-///
-/// # Errors
-/// Never in practice: a list of texts and numbers has a JSON form.
-pub fn rego(manifest: &Manifest) -> Result<String, serde_json::Error> {
-    let layer = |layer: &nexuserofs_guest::manifest::Layer| {
-        let verity = &layer.fields().verity;
-        serde_json::json!({
-            "root": verity.fields().root_digest.hex(),
-            "offset": verity.data_bytes(),
-            "salt": verity.fields().salt.hex(),
-        })
-    };
-    let layers: Vec<_> = manifest.layers().iter().map(layer).collect();
-    let data = serde_json::to_string(&layers)?;
-    Ok(format!("{REGO}\n# {}, oldest first\nnexuserofs_layers := {data}\n", manifest.image_hash()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A snapshotter with one profile of a settings file, and images of any number of layers.
+//! A snapshotter with profiles of a settings file, and images of any number of layers.
 
 use std::fmt;
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nexuserofs::config::{self, Fragment};
 use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
-use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
-use nexuserofs::snapshot::{Error, Labels, Profile, SnapshotSettings, Snapshotter};
+use nexuserofs::layer::{HashTree, LayerRecord, Protection, Recipe, build};
+use nexuserofs::snapshot::{Claim, Error, Labels, Profile, SnapshotSettings, Snapshotter};
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
@@ -39,54 +39,61 @@ pub(crate) fn can_mount() -> Result<(), String> {
 }
 
 pub(crate) struct Host {
-    profile: String,
     root: TempDir,
     snapshotter: Option<Snapshotter>,
 }
 
 impl Host {
-    pub(crate) fn start(profile: &str, mode: Mode) -> Self {
+    pub(crate) fn start(profiles: &[&str], mode: Mode) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let settings = settings(root.path(), profile, mode);
-        let (snapshotter, _) = Snapshotter::open(settings).unwrap();
-        Self { profile: profile.to_owned(), root, snapshotter: Some(snapshotter) }
+        let (snapshotter, _) = Snapshotter::open(settings(root.path(), profiles, mode)).unwrap();
+        Self { root, snapshotter: Some(snapshotter) }
     }
 
-    /// Commits layers `1` to `count`, each on the one before and with a dm-verity tree.
-    pub(crate) fn commit_layers(&self, count: usize) {
+    /// Commits layers `1` to `count` in a profile, each on the one before and with a dm-verity tree.
+    pub(crate) fn commit_layers(&self, profile: &str, count: usize) {
         for number in 1..=count {
-            self.commit_layer(number);
+            self.commit_layer(profile, number);
         }
     }
 
-    fn commit_layer(&self, number: usize) {
+    fn commit_layer(&self, profile: &str, number: usize) {
         let snapshotter = self.snapshotter();
         let tar = archive(&[Entry::file(format!("file-{number}"), number.to_string())]);
         let (name, key) = (number.to_string(), format!("extract {number}"));
         let labels = Labels::from([("containerd.io/snapshot.ref".to_owned(), name.clone())]);
-        let mounts = snapshotter.prepare(&self.profile, &key, parent(number - 1).as_deref(), labels).unwrap();
+        let mounts = snapshotter.prepare(profile, &key, parent(number - 1).as_deref(), labels).unwrap();
         let claim = snapshotter.claim(&mounts).unwrap().unwrap();
+        self.attach(&claim, &tar);
+        drop(claim);
+        snapshotter.commit(profile, &name, &key, None, Labels::new()).unwrap();
+    }
+
+    /// Gives a snapshot the layer of this tar: the one that another profile has, or a new one.
+    fn attach(&self, claim: &Claim, tar: &[u8]) {
+        let (snapshotter, diff_id) = (self.snapshotter(), Digest::of(tar));
+        let existing = snapshotter.attach_existing(claim, &Recipe::Native, &diff_id, &diff_id).unwrap();
+        if existing.is_some() {
+            return;
+        }
         let staging = snapshotter.staging().unwrap();
-        let diff_id = Digest::of(&tar);
-        let unsealed = build::read(&mut tar.as_slice(), &staging.layer_path(), HashTree::With).unwrap();
+        let unsealed = build::read(&mut &*tar, &staging.layer_path(), HashTree::With).unwrap();
         let built = unsealed.seal(&diff_id).unwrap();
         let bytes = tar.len() as u64;
         let record = LayerRecord::from_tar(diff_id, bytes, built.image_bytes, built.root, diff_id);
-        snapshotter.attach_built(&claim, staging, record.with_verity(built.verity)).unwrap();
-        drop(claim);
-        snapshotter.commit(&self.profile, &name, &key, None, Labels::new()).unwrap();
+        snapshotter.attach_built(claim, staging, record.with_verity(built.verity)).unwrap();
     }
 
     /// The plan of an active snapshot on so many layers.
-    pub(crate) fn active(&self, layers: usize) -> String {
+    pub(crate) fn active(&self, profile: &str, layers: usize) -> String {
         let key = format!("active {layers}");
-        self.text(self.snapshotter().prepare(&self.profile, &key, parent(layers).as_deref(), Labels::new()))
+        self.text(self.snapshotter().prepare(profile, &key, parent(layers).as_deref(), Labels::new()))
     }
 
     /// The plan of a view of so many layers.
-    pub(crate) fn view(&self, layers: usize) -> String {
+    pub(crate) fn view(&self, profile: &str, layers: usize) -> String {
         let key = format!("view {layers}");
-        self.text(self.snapshotter().view(&self.profile, &key, parent(layers).as_deref(), Labels::new()))
+        self.text(self.snapshotter().view(profile, &key, parent(layers).as_deref(), Labels::new()))
     }
 
     fn snapshotter(&self) -> &Snapshotter {
@@ -129,13 +136,14 @@ fn named(text: &str, place: &str, name: &str) -> String {
     parts.fold(first, |text, part| text + place + name + &part[part.find(is_end).unwrap_or(part.len())..])
 }
 
-fn settings(root: &Path, profile: &str, mode: Mode) -> SnapshotSettings {
+fn settings(root: &Path, profiles: &[&str], mode: Mode) -> SnapshotSettings {
     let size = match mode {
         Mode::Directory => "0",
         Mode::Block => "64MiB",
     };
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), format!("[profiles.{profile}]\ndefault_size = '{size}'\n")).unwrap();
+    let table = |profile: &&str| format!("[profiles.{profile}]\ndefault_size = '{size}'\n");
+    fs::write(file.path(), profiles.iter().map(table).collect::<String>()).unwrap();
     let settings = config::load(Fragment::default(), Some(file.path())).unwrap();
     let profiles = settings.profiles.iter();
     SnapshotSettings {

@@ -147,9 +147,12 @@ pub(super) enum Error {
     /// A policy does not allow a manifest.
     #[error("refused ({reason})", reason = .0.reason())]
     Refused(#[source] Refusal),
-    /// The rules have the layers of one image in them.
-    #[error("rego has the layers of one image in it: name one manifest, and no key")]
-    RegoNeedsOne,
+    /// The rules have the layers of images in them.
+    #[error("rego has the layers of images in it: name their manifests, and no key")]
+    RegoNeedsImages,
+    /// There are no rules for this image.
+    #[error("cannot make rules for Kata's agent")]
+    Rego(#[source] trust::rego::Error),
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -192,7 +195,7 @@ impl From<&Error> for Exit {
             | Error::NotInContainerd { .. }
             | Error::NotOneName { .. }
             | Error::TarsNeedPlatform
-            | Error::RegoNeedsOne
+            | Error::RegoNeedsImages
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }
@@ -204,6 +207,7 @@ impl From<&Error> for Exit {
             | Error::Document { .. }
             | Error::Key { .. }
             | Error::Refused(_)
+            | Error::Rego(_)
             | Error::Mismatch { .. }
             | Error::Unmergeable { .. }
             | Error::Sidecar { .. }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use nexuserofs_guest::manifest::PublicKey;
+use nexuserofs_guest::manifest::{Manifest, PublicKey};
 use nexuserofs_guest::policy::{KeyRule, Policy, Rule, UpperKind};
 use nexuserofs_guest::word::Word;
 
@@ -13,7 +13,7 @@ use super::error::Error;
 use super::manifest;
 use super::report::print;
 use crate::cli::exit::Exit;
-use crate::trust::{key, policy};
+use crate::trust::{key, policy, rego};
 
 const EXAMPLES: &str = "Examples:
   nexuserofs policy emit --format cmdline image.json
@@ -34,7 +34,7 @@ pub(super) enum Format {
     Cmdline,
     /// Initdata of Kata, in TOML
     Initdata,
-    /// Rules for the policy of Kata's agent; one manifest
+    /// Rules for the policy of Kata's agent; manifests only
     Rego,
     /// The file /etc/nexuserofs/policy.json of an initramfs
     Json,
@@ -67,21 +67,29 @@ pub(super) fn run(verb: &PolicyVerb) -> Result<Exit, Error> {
     let PolicyVerb::Emit(asked) = verb;
     let text = match asked.format {
         Format::Rego => match asked.manifests.as_slice() {
-            [one] => policy::rego(&manifest::read(one)?.manifest),
-            _ => return Err(Error::RegoNeedsOne),
+            [] => return Err(Error::RegoNeedsImages),
+            paths => rego::rules(&manifests(paths)?).map_err(Error::Rego)?,
         },
-        Format::Cmdline => Ok(asked.policy()?.to_command_line()),
-        Format::Json => policy::json(&asked.policy()?),
-        Format::Initdata => policy::initdata(&asked.policy()?).inspect(|text| {
+        Format::Cmdline => asked.policy()?.to_command_line(),
+        Format::Json => policy::json(&asked.policy()?).map_err(unwritable)?,
+        Format::Initdata => {
+            let text = policy::initdata(&asked.policy()?).map_err(unwritable)?;
             // Not on standard output: it is no part of the document.
-            eprintln!(
-                "sha256 of the initdata: {}",
-                policy::initdata_digest(&format!("{}\n", text.trim_end()))
-            );
-        }),
+            let digest = policy::initdata_digest(&format!("{}\n", text.trim_end()));
+            eprintln!("sha256 of the initdata: {digest}");
+            text
+        }
     };
-    print(text.map_err(|source| Error::Output(source.into()))?.trim_end())?;
+    print(text.trim_end())?;
     Ok(Exit::Success)
+}
+
+fn manifests(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
+    paths.iter().map(|path| Ok(manifest::read(path)?.manifest)).collect()
+}
+
+fn unwritable(source: serde_json::Error) -> Error {
+    Error::Output(source.into())
 }
 
 impl Emit {

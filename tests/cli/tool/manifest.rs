@@ -117,6 +117,6 @@ fn policies_come_in_every_form() {
     let document: Value = serde_json::from_slice(&fs::read(&manifest).expect("file")).expect("JSON");
     let root = document["manifest"]["layers"][0]["verity"]["root_digest"].as_str().expect("root").to_owned();
     assert!(emit("rego").contains(root.trim_start_matches("sha256:")));
-    refused(&["policy", "emit", "--format", "rego", "--key", &hash], USAGE, "one manifest");
+    refused(&["policy", "emit", "--format", "rego", "--key", &hash], USAGE, "their manifests");
     refused(&["policy", "emit", "--format", "json"], USAGE, "");
 }

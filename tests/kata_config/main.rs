@@ -3,15 +3,19 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::expect_used)]
 
+mod kata;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nexuserofs::config::{self, Fragment, Named, Settings, defaults};
+use nexuserofs::config::{self, Fragment, NAMED, Settings, defaults};
 use toml::{Table, Value};
 
 const DROP_IN: &str = "containerd.toml";
 /// For releases that can mount nothing but the host flavour.
 const OLD_DROP_IN: &str = "containerd-2.1.toml";
+/// For nodes with Kata.
+const KATA_DROP_IN: &str = "containerd-kata.toml";
 const TEMPLATE: &str = "nexuserofs";
 const HOST: &str = "nexuserofs-host";
 const UNIT: &str = "nexuserofs-snapshotter.service";
@@ -55,7 +59,11 @@ fn plugins(table: &Table, wanted: &str) -> Vec<String> {
 }
 
 /// The drop-ins with the snapshotters that each makes.
-const DROP_INS: [(&str, &[&str]); 2] = [(DROP_IN, &[TEMPLATE, HOST]), (OLD_DROP_IN, &[HOST])];
+const DROP_INS: [(&str, &[&str]); 3] = [
+    (DROP_IN, &[TEMPLATE, HOST]),
+    (OLD_DROP_IN, &[HOST]),
+    (KATA_DROP_IN, &[TEMPLATE, HOST, "nexuserofs-merged", "nexuserofs-verity"]),
+];
 
 #[test]
 fn the_drop_ins_name_the_daemons_socket_root_and_profiles() {
@@ -64,7 +72,7 @@ fn the_drop_ins_name_the_daemons_socket_root_and_profiles() {
         assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3));
         assert_eq!(plugins(&drop_in, "snapshot"), profiles);
         for profile in profiles {
-            assert!(Named::standard().any(|name| name == *profile), "{profile}");
+            assert!(NAMED.iter().any(|named| named.name == *profile), "{profile}");
             let exported_root = text(&drop_in, &["proxy_plugins", profile, "exports", "root"]);
             assert_eq!(exported_root, defaults::ROOT);
         }
@@ -96,13 +104,15 @@ fn assert_uses_our_differ(file: &str, profiles: &[&str]) {
 
 #[test]
 fn layers_are_extracted_in_parallel() {
-    let drop_in = table(DROP_IN);
-    for profile in [TEMPLATE, HOST] {
-        let capabilities = at(&drop_in, &["proxy_plugins", profile, "capabilities"]);
-        assert!(capabilities.as_array().expect("a list").contains(&"rebase".into()));
+    for (file, profiles) in DROP_INS.iter().filter(|(file, _)| *file != OLD_DROP_IN) {
+        let drop_in = table(file);
+        for profile in *profiles {
+            let capabilities = at(&drop_in, &["proxy_plugins", profile, "capabilities"]);
+            assert!(capabilities.as_array().expect("a list").contains(&"rebase".into()), "{file}");
+        }
+        let transfer = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local"]);
+        assert!(transfer["max_concurrent_unpacks"].as_integer().expect("a number") > 1);
     }
-    let transfer = at(&drop_in, &["plugins", "io.containerd.transfer.v1.local"]);
-    assert!(transfer["max_concurrent_unpacks"].as_integer().expect("a number") > 1);
 }
 
 #[test]
