@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nexuserofs::config::{self, Fragment, Settings, defaults};
+use nexuserofs::config::{self, Fragment, Named, Settings, defaults};
 use toml::{Table, Value};
 
 const DROP_IN: &str = "containerd.toml";
@@ -64,7 +64,7 @@ fn the_drop_ins_name_the_daemons_socket_root_and_profiles() {
         assert_eq!(at(&drop_in, &["version"]).as_integer(), Some(3));
         assert_eq!(plugins(&drop_in, "snapshot"), profiles);
         for profile in profiles {
-            assert!(defaults::PROFILES.iter().any(|(name, _)| name == profile), "{profile}");
+            assert!(Named::standard().any(|name| name == *profile), "{profile}");
             let exported_root = text(&drop_in, &["proxy_plugins", profile, "exports", "root"]);
             assert_eq!(exported_root, defaults::ROOT);
         }

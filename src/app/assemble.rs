@@ -8,8 +8,9 @@ use super::background::Background;
 use super::damage;
 use super::error::Error;
 use super::service_manager::Probe;
-use crate::config::{Builder, Flavour, LayerSettings, Profile, Settings, WritableLayer};
+use crate::config::{Builder, Flavour, LayerSettings, Settings};
 use crate::diff::{ContentStore, Differ};
+use crate::expose::export::Launch;
 use crate::expose::host::corruption::Watch;
 use crate::expose::host::visibility::{self, Visibility};
 use crate::layer::cache::LayerCache;
@@ -39,7 +40,8 @@ pub(super) struct Assembled {
 /// The root is locked by then, and clients that connect already wait until this is done.
 pub(super) fn assemble(settings: &Settings) -> Result<Assembled, Error> {
     let tar_recipe = tar_recipe(&settings.layers)?;
-    let (snapshotter, _report) = Snapshotter::open(snapshot_settings(settings))?;
+    let launch = Launch { log: settings.log, ..Launch::beside_this_program() };
+    let (snapshotter, _report) = Snapshotter::open_with(snapshot_settings(settings), launch)?;
     warn_of_hidden_mounts(settings);
     let content = ContentStore::new(&settings.containerd.address)?;
     let caches: Vec<LayerCache> = settings.layers.caches.iter().cloned().map(LayerCache::new).collect();
@@ -100,23 +102,8 @@ fn passes() -> usize {
 }
 
 fn snapshot_settings(settings: &Settings) -> SnapshotSettings {
-    let profiles =
-        settings.profiles.iter().map(|(name, profile)| (name.to_string(), domain_profile(profile)));
+    let profiles = settings.profiles.iter().map(|(name, profile)| (name.to_string(), profile.into()));
     let LayerSettings { fsverity, immutable, .. } = settings.layers;
     let protection = Protection { fsverity, immutable };
     SnapshotSettings { root: settings.root.clone(), protection, profiles: profiles.collect() }
-}
-
-fn domain_profile(profile: &Profile) -> crate::snapshot::Profile {
-    crate::snapshot::Profile {
-        flavour: profile.flavour,
-        layers: profile.layers,
-        project_quota: profile.project_quota,
-        verity: profile.verity,
-        default_size: match profile.writable_layer {
-            WritableLayer::Directory => 0,
-            WritableLayer::Block(bytes) => bytes.get(),
-        },
-        overlay_options: profile.overlay_options.clone(),
-    }
 }

@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// How much is logged, and in which form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSettings {
     /// The least important messages that are written.
     pub level: LogLevel,
@@ -12,7 +14,7 @@ pub struct LogSettings {
 }
 
 /// Importance of a message, from the most important down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the usual five")]
 pub enum LogLevel {
     Error,
@@ -23,7 +25,7 @@ pub enum LogLevel {
 }
 
 /// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     /// One line for a reader; coloured on a terminal only.
     Text,

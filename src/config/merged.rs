@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fragment::{Fragment, ProfileFragment, RawSize, Sourced};
+use super::named::Named;
 
 /// The values of settings that neither a flag nor the file gives.
 pub mod defaults {
@@ -30,17 +31,9 @@ pub mod defaults {
     pub const BUILDER_WITH_OPTIONS: &str = "mkfs";
     /// `trust_layer_content_caches`.
     pub const TRUST_LAYER_CONTENT_CACHES: bool = false;
-    /// The profiles that exist without being written, with their `flavour`.
-    pub const PROFILES: [(&str, &str); 2] = [("nexuserofs", "template"), ("nexuserofs-host", "host")];
-    /// `flavour` of every other profile.
-    pub const FLAVOUR: &str = "template";
-    /// The profile whose `layers` are `"merged"` if it does not say otherwise.
-    pub const MERGED_PROFILE: &str = "nexuserofs-merged";
-    /// `layers` of every other profile.
-    pub const LAYERS: &str = "separate";
     /// `project_quota` of every profile.
     pub const PROJECT_QUOTA: &str = "auto";
-    /// `verity` of every profile.
+    /// `verity` of every profile whose name does not stand for another.
     pub const VERITY: &str = "off";
 }
 
@@ -130,7 +123,7 @@ impl Merged {
 fn profiles(flags: &Fragment, file: &Fragment) -> Vec<MergedProfile> {
     let standard = Sourced::default(ProfileFragment::default());
     let mut named: BTreeMap<&str, &Sourced<ProfileFragment>> =
-        defaults::PROFILES.iter().map(|(name, _)| (*name, &standard)).collect();
+        Named::standard().map(|name| (name, &standard)).collect();
     named.extend(file.profiles.iter().map(|(name, profile)| (name.as_str(), profile)));
     named.into_iter().map(|(name, profile)| merge_profile(name, profile, flags, file)).collect()
 }
@@ -153,11 +146,13 @@ fn merge_profile(
         "overlay_options",
         Vec::new,
     );
-    let verity = first_given([&None, &profile.value.verity, &file.verity], name, "verity", || {
-        Sourced::default(defaults::VERITY.to_owned())
-    });
-    let flavour = profile.value.flavour.clone().unwrap_or_else(|| Sourced::default(default_flavour(name)));
-    let layers = profile.value.layers.clone().unwrap_or_else(|| Sourced::default(default_layers(name)));
+    let named = Named::of(name);
+    let default = |value: &str| Sourced::default(value.to_owned());
+    let own_verity = profile.value.verity.clone().or_else(|| named.verity.map(default));
+    let verity =
+        first_given([&None, &own_verity, &file.verity], name, "verity", || default(defaults::VERITY));
+    let flavour = profile.value.flavour.clone().unwrap_or_else(|| default(named.flavour));
+    let layers = profile.value.layers.clone().unwrap_or_else(|| default(named.layers));
     let project_quota = profile.value.project_quota.clone();
     MergedProfile {
         flavour,
@@ -168,16 +163,6 @@ fn merge_profile(
         default_size,
         overlay_options,
     }
-}
-
-fn default_flavour(profile: &str) -> String {
-    let standard = defaults::PROFILES.iter().find(|(name, _)| *name == profile);
-    standard.map_or(defaults::FLAVOUR, |(_, flavour)| *flavour).to_owned()
-}
-
-fn default_layers(profile: &str) -> String {
-    let layers = if profile == defaults::MERGED_PROFILE { "merged" } else { defaults::LAYERS };
-    layers.to_owned()
 }
 
 /// The first of flag, profile and top of the file that gives a value, with the key it stands under.
@@ -292,6 +277,21 @@ mod tests {
                 expected("nexuserofs-host", "auto", "verity"),
             ]
         );
+    }
+
+    #[test]
+    fn a_name_stands_for_a_kind_of_plan_whatever_the_top_of_the_file_says() {
+        let text = "verity = 'off'\n[profiles.nexuserofs-verity]\n[profiles.nexuserofs-vm]";
+        let merged = Merged::of(Fragment::default(), file(text));
+        let named = |name: &str| {
+            let profile = merged.profiles.iter().find(|profile| profile.name.value == name).unwrap();
+            [&profile.flavour, &profile.layers, &profile.verity.value].map(|sourced| sourced.value.as_str())
+        };
+        assert_eq!(named("nexuserofs-verity"), ["template", "separate", "require"]);
+        assert_eq!(named("nexuserofs-vm"), ["raw", "merged", "off"]);
+        let own = "[profiles.nexuserofs-verity]\nverity = 'auto'";
+        let merged = Merged::of(Fragment::default(), file(own));
+        assert_eq!(merged.profiles.last().unwrap().verity.value.value, "auto");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod file;
 mod fragment;
 mod log;
 mod merged;
+mod named;
 mod overlay;
 mod path;
 mod profile;
@@ -29,6 +30,7 @@ pub use error::{ConfigError, Location, Problem};
 pub use fragment::{Fragment, ProfileFragment, RawSize, Sourced};
 pub use log::{LogFormat, LogLevel, LogSettings, UnknownFormat, UnknownLevel};
 pub use merged::defaults;
+pub use named::{NAMED, Named};
 pub use overlay::{InvalidOverlayOption, OverlayOption};
 pub use path::{RootPath, UnusablePath};
 pub use profile::{

@@ -30,13 +30,19 @@ pub enum Flavour {
     /// join them. For containerd 2.2 or newer and for virtual machines.
     #[default]
     Template,
+    /// A guest, which joins the images as it knows: each is an entry of the plan, the writable block the last,
+    /// and there is no overlay. Only for virtual machines.
+    Raw,
     /// The daemon, once for the node: a plan is one plain mount. For everything that mounts for itself.
     Host,
+    /// A guest, which finds disks that the daemon has a process serve: a plan names their sockets. For virtual
+    /// machine monitors with vhost-user-blk.
+    VhostUser,
 }
 
 /// A text that names no flavour.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no flavour of mount plans; write \"template\" or \"host\"")]
+#[error("{0:?} is no flavour of mount plans; write \"template\", \"raw\", \"host\" or \"vhost-user\"")]
 pub struct UnknownFlavour(String);
 
 impl FromStr for Flavour {
@@ -45,7 +51,9 @@ impl FromStr for Flavour {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "template" => Ok(Self::Template),
+            "raw" => Ok(Self::Raw),
             "host" => Ok(Self::Host),
+            "vhost-user" => Ok(Self::VhostUser),
             _ => Err(UnknownFlavour(text.to_owned())),
         }
     }
@@ -145,24 +153,12 @@ pub struct ProfileName(String);
 /// Longest name in bytes, as for containerd's identifiers.
 const LONGEST: usize = 76;
 
-/// Names whose plans are defined but not built yet. A plan, once given out, never changes, so
-/// these must not start out with the plan of another profile.
-const RESERVED: [&str; 2] = ["nexuserofs-verity", "nexuserofs-vm"];
-
-/// A text that cannot name a profile.
+/// A text that cannot name a profile: it is not an identifier of containerd.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidProfileName {
-    /// Not an identifier of containerd.
-    #[error(
-        "{0:?} cannot be a snapshotter's name; use letters and digits with single . _ - between them, at most 76"
-    )]
-    NotAnIdentifier(String),
-    /// Kept for a kind of plan that does not exist yet.
-    #[error(
-        "the profile {0:?} is kept for a kind of mount plan that this release does not have; remove it or choose another name"
-    )]
-    Reserved(String),
-}
+#[error(
+    "{0:?} cannot be a snapshotter's name; use letters and digits with single . _ - between them, at most 76"
+)]
+pub struct InvalidProfileName(String);
 
 impl ProfileName {
     /// The name.
@@ -182,13 +178,7 @@ impl FromStr for ProfileName {
     type Err = InvalidProfileName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !is_identifier(text) {
-            Err(InvalidProfileName::NotAnIdentifier(text.to_owned()))
-        } else if RESERVED.contains(&text) {
-            Err(InvalidProfileName::Reserved(text.to_owned()))
-        } else {
-            Ok(Self(text.to_owned()))
-        }
+        if is_identifier(text) { Ok(Self(text.to_owned())) } else { Err(InvalidProfileName(text.to_owned())) }
     }
 }
 
@@ -211,11 +201,5 @@ mod tests {
         for text in ["", "-a", "a-", "a--b", "a b", "ä", "a/b", &"a".repeat(77)] {
             assert!(!is_identifier(text), "{text}");
         }
-    }
-
-    #[test]
-    fn names_of_later_profiles_are_kept() {
-        let error = "nexuserofs-verity".parse::<ProfileName>().expect_err("reserved");
-        assert_eq!(error, InvalidProfileName::Reserved("nexuserofs-verity".to_owned()));
     }
 }

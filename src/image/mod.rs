@@ -7,12 +7,14 @@
 //! * [`overlay`]: what overlayfs marks in the trees of layers, and stacks of them as one.
 //! * [`verity`]: dm-verity hash trees over images.
 //! * [`merged`]: one image of metadata for several layers, which points into theirs.
+//! * [`empty`]: the layer that holds nothing.
 //! * [`digest`]: content digests. * `identity`: UUIDs that follow from what they name.
 //! * [`extent`]: what lies where on a block device that is made of files.
 //! * [`gpt`], [`vmdk`]: such devices as a disk with a partition for each layer, and as a text that a virtual machine
 //!   monitor reads.
 
 pub mod digest;
+pub mod empty;
 pub mod erofs;
 pub mod extent;
 pub mod gpt;

@@ -5,6 +5,7 @@
 //! * [`build`]: the file of a layer, made while its tar streams by.
 //! * [`cache`]: directories of finished layers that the operator keeps.
 //! * [`chain`]: the layers of an image, merged into one metadata image.
+//! * [`empty`]: the layers that hold nothing.
 //! * [`written`]: the file of a layer, made of a directory that was written to.
 //! * [`upper`]: such a directory as a tree.
 //! * [`image_file`]: how both files are written.
@@ -23,6 +24,7 @@ pub mod adopt;
 pub mod build;
 pub mod cache;
 pub mod chain;
+pub mod empty;
 mod hashing;
 pub mod image_file;
 pub mod key;

@@ -66,7 +66,13 @@ impl Verity {
     /// The record of a tree that is written with this UUID.
     #[must_use]
     pub fn new(tree: &Tree, uuid: [u8; 16]) -> Self {
-        Self { geometry: tree.geometry(), root: tree.root(), uuid: Uuid::from_bytes(uuid) }
+        Self::of(tree.geometry(), tree.root(), uuid)
+    }
+
+    /// The record of a tree over so much, with this root hash and UUID.
+    #[must_use]
+    pub const fn of(geometry: Geometry, root: Digest, uuid: [u8; 16]) -> Self {
+        Self { geometry, root, uuid: Uuid::from_bytes(uuid) }
     }
 
     /// The root hash.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::index::{Change, Index};
 use super::model::QUIESCED_LABEL;
 use super::record::{Active, Committed, Record, State};
-use super::{Error, Labels, Snapshotter};
+use super::{Error, Labels, Snapshotter, exported};
 use crate::expose::block::{self, Holder};
 use crate::expose::plan::Writable;
 
@@ -51,11 +51,18 @@ impl Snapshotter {
         let parent = parent.filter(|parent| !parent.is_empty());
         let request = Request { profile, name, key, parent, labels };
         let record = self.inner.ledger.read(|index| request.check(index).map(Arc::clone))?;
-        match self.holder(&record, &request)? {
-            Holder::Host => self.commit_now(request)?,
-            Holder::QuiescedGuest => self.commit_quiesced(&record, request)?,
+        exported::take_back(&self.inner.ledger, &record)?;
+        let committed = self.holder(&record, &request).and_then(|holder| match holder {
+            Holder::Host => self.commit_now(request),
+            Holder::QuiescedGuest => self.commit_quiesced(&record, request),
+        });
+        if committed.is_err() {
+            // It stays as it was, with what it had.
+            exported::attach(&self.inner.ledger, &record)?;
         }
+        committed?;
         self.inner.ledger.directories.lift(&record);
+        exported::leave(&self.inner.ledger, &record);
         Ok(())
     }
 

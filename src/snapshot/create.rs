@@ -9,12 +9,12 @@ use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
-use super::{Error, Labels, Snapshotter, host};
+use super::{Error, Labels, Snapshotter, exported, host, treeless};
 use crate::config::{self, ProjectQuota, VerityMode};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
-use crate::expose::plan::{Flavour, Lower, Writable};
+use crate::expose::plan::{Flavour, Lower, MOST_CHECKED, Padding, Writable};
 use crate::expose::quota::Quota;
 use crate::layer::LayerKey;
 use crate::store;
@@ -43,7 +43,7 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::UnknownProfile`], [`Error::InvalidLabel`], [`Error::AlreadyExists`],
     /// [`Error::ParentNotFound`], [`Error::ParentNotCommitted`], [`Error::NotSealed`],
-    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted.
+    /// [`Error::NoVerity`], [`Error::Tampered`], or if the disk is full or fails. In the host flavour also [`Error::Host`], if the layers cannot be mounted; in that for vhost-user [`Error::Export`].
     pub fn prepare(
         &self,
         profile: &str,
@@ -54,10 +54,10 @@ impl Snapshotter {
         let purpose = match self.profile(profile)?.default_size {
             // Its owners are those of the layer.
             _ if is_extraction(key, &labels) => Purpose::Extraction,
-            0 => Purpose::Directory(self.quota(profile, &labels)?, requested::id_mapping(&labels)?),
+            0 => Purpose::Directory(self.quota(profile, &labels)?, self.mapping(profile, &labels)?),
             default_size => {
                 let wanted = requested::max_size(&labels, &BLOCK_SIZES)?.map(block::rounded_size);
-                Purpose::Block(wanted.unwrap_or(default_size), requested::id_mapping(&labels)?)
+                Purpose::Block(wanted.unwrap_or(default_size), self.mapping(profile, &labels)?)
             }
         };
         self.create(profile, key, parent, labels, purpose)
@@ -74,7 +74,7 @@ impl Snapshotter {
         parent: Option<&str>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let mapping = requested::id_mapping(&labels)?;
+        let mapping = self.mapping(profile, &labels)?;
         self.create(profile, key, parent, labels, Purpose::View(mapping))
     }
 
@@ -126,6 +126,16 @@ impl Snapshotter {
         }
     }
 
+    /// The layers of whose dm-verity trees the plan is to tell.
+    fn verity(&self, mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> {
+        let without = chain.layers.iter().find(|layer| !chain.verity.contains(*layer));
+        match (mode, without) {
+            (VerityMode::Off, _) => Ok(BTreeSet::new()),
+            (VerityMode::Require, Some(layer)) => Err(treeless::refusal(&self.inner.ledger.shelf, layer)),
+            (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
+        }
+    }
+
     /// The state of a new snapshot, and what lies in its directory.
     fn beginning(
         &self,
@@ -133,18 +143,30 @@ impl Snapshotter {
         profile: &Profile,
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
-        let verity = verity(profile.verity, chain)?;
-        let merged = match purpose {
-            // Nobody runs on what a layer is unpacked over.
-            Purpose::Extraction => None,
+        let verity = self.verity(profile.verity, chain)?;
+        // Nobody runs on what a layer is unpacked over.
+        let (merged, padding) = match purpose {
+            Purpose::Extraction => (None, Padding::NONE),
             // What checks the layers while they are read knows their own files only.
-            _ if !verity.is_empty() => None,
-            _ => self.merged(profile, chain)?,
+            // A disk of ours is checked by our own process, whatever lies around the layers, and needs none of
+            // those that pad a plan.
+            _ if profile.flavour == config::Flavour::VhostUser => {
+                (self.merged(profile, chain)?, Padding::NONE)
+            }
+            _ if !verity.is_empty() => (None, padding(profile, chain)?),
+            _ => (self.merged(profile, chain)?, padding(profile, chain)?),
         };
         let mut lower = Lower {
-            flavour: Flavour::Template,
+            flavour: match (profile.flavour, &purpose) {
+                (config::Flavour::Raw, _) => Flavour::Raw,
+                // A layer is extracted on the host.
+                (config::Flavour::VhostUser, Purpose::Extraction) => Flavour::Template,
+                (config::Flavour::VhostUser, _) => Flavour::VhostUser,
+                (config::Flavour::Template | config::Flavour::Host, _) => Flavour::Template,
+            },
             layers: chain.layers.clone(),
             merged,
+            padding,
             verity,
             overlay_options: profile.overlay_options.iter().map(ToString::to_string).collect(),
             mapping: None,
@@ -160,6 +182,17 @@ impl Snapshotter {
             state => Content::without_block(state, &chain.root),
         };
         Ok((state, content.unwrap_or(Content::Record)))
+    }
+
+    /// The user namespace that the labels name. Plans for guests have no mount that could shift owners.
+    fn mapping(&self, profile: &str, labels: &Labels) -> Result<Option<IdMapping>, Error> {
+        let mapping = requested::id_mapping(labels)?;
+        match (self.profile(profile)?.flavour, mapping) {
+            (config::Flavour::Raw | config::Flavour::VhostUser, Some(_)) => {
+                Err(requested::no_user_namespaces())
+            }
+            (_, mapping) => Ok(mapping),
+        }
     }
 
     /// The limit that a directory is to have, as the labels and the profile say.
@@ -184,6 +217,7 @@ impl Snapshotter {
     fn attach_new(&self, record: &Record) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         host::attach(ledger, record).or_else(|error| {
+            exported::detach(ledger, record);
             ledger.change(|_| Ok(vec![Change::RemoveSnapshot(record.id)]))?;
             Err(error)
         })
@@ -216,13 +250,16 @@ impl Snapshotter {
     }
 }
 
-/// The layers of whose dm-verity trees the plan is to tell.
-fn verity(mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> {
-    let without = chain.layers.iter().find(|layer| !chain.verity.contains(*layer));
-    match (mode, without) {
-        (VerityMode::Off, _) => Ok(BTreeSet::new()),
-        (VerityMode::Require, Some(layer)) => Err(Error::NoVerity { layer: layer.clone() }),
-        (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
+/// What lies under the layers of a plan. The host flavour needs nothing there: the daemon mounts for itself.
+fn padding(profile: &Profile, chain: &Chain) -> Result<Padding, Error> {
+    let layers = chain.layers.len();
+    let is_checked =
+        profile.verity != VerityMode::Off && (chain.layers.is_empty() || !chain.verity.is_empty());
+    match (profile.flavour, is_checked) {
+        (config::Flavour::Host | config::Flavour::VhostUser, _) => Ok(Padding::NONE),
+        (_, false) => Ok(Padding::of_unchecked(layers)),
+        (_, true) if layers > MOST_CHECKED => Err(Error::TooManyLayers { layers, most: MOST_CHECKED }),
+        (_, true) => Ok(Padding::of_checked(layers)),
     }
 }
 

@@ -59,11 +59,11 @@ impl Content {
         match state {
             State::Committed(_) => Some(Self::Record),
             State::Unsealed(_) => None,
-            State::View(lower) if lower.layers.is_empty() => Some(upper(lower)),
+            State::View(lower) if lower.is_bare() => Some(upper(lower)),
             State::View(_) => Some(Self::Record),
             State::Active(Active { writable: Writable::Block, .. }) => None,
             State::Active(Active { writable: Writable::Staged, .. }) => Some(Self::Record),
-            State::Active(Active { lower, .. }) if lower.layers.is_empty() => Some(upper(lower)),
+            State::Active(Active { lower, .. }) if lower.is_bare() => Some(upper(lower)),
             State::Active(Active { lower, writable: Writable::Extraction, .. }) => {
                 Some(Self::UpperAndWork(on_host(lower, &RootAttributes::PLAIN), owner(lower)))
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Kind;
 use crate::error::{self, Classify};
-use crate::expose::{block, device, host};
+use crate::expose::{block, device, export, host};
 use crate::image::digest::Digest;
 use crate::layer::{LayerKey, chain, written};
 use crate::store;
@@ -53,6 +53,29 @@ pub enum Error {
     NoVerity {
         /// The layer.
         layer: LayerKey,
+    },
+    /// The plan is to tell of dm-verity trees, and has more layers than a disk has partitions.
+    #[error(
+        "{layers} layers are more than virtual machines check with dm-verity, which is {most}: build the image with \
+         fewer, or run it under a profile without verity and with layers = \"merged\""
+    )]
+    TooManyLayers {
+        /// How many there are.
+        layers: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The profile requires dm-verity trees, and a layer has blocks for which none is made.
+    #[error(
+        "layer {layer} has blocks of {block_size} bytes, and the dm-verity trees that the profile requires cover \
+         blocks of 4096: use an image whose layers are tars or have such blocks, and for tars no builder or \
+         mkfs_options with smaller ones; or set verity = \"auto\" for the profile"
+    )]
+    BlocksTooSmall {
+        /// The layer.
+        layer: LayerKey,
+        /// Size of its blocks in bytes.
+        block_size: u32,
     },
     /// Layers are to be sealed with fs-verity, and cannot be.
     #[error(
@@ -250,6 +273,9 @@ pub enum Error {
     /// A mount of the daemon's own.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// The disks of a snapshot are not served.
+    #[error(transparent)]
+    Export(#[from] export::Error),
 }
 
 impl Classify for Error {
@@ -272,6 +298,8 @@ impl Classify for Error {
             | Self::Written { .. }
             | Self::NoQuota { .. }
             | Self::NoVerity { .. }
+            | Self::TooManyLayers { .. }
+            | Self::BlocksTooSmall { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),
@@ -288,6 +316,7 @@ impl Classify for Error {
             Self::Merge(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Host(error) => error.kind(),
+            Self::Export(error) => error.kind(),
         }
     }
 }

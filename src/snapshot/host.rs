@@ -1,4 +1,4 @@
-//! What plans of the host flavour need mounted, and when it is.
+//! What plans need beside files, and when it is made: in the host flavour, mounts.
 //!
 //! A snapshot's mounts are made after its record, and again by whatever asks for its plan: so a record
 //! never lacks them for long, and no mount lacks a record. They go with the record too: the layers'
@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use nexuserofs_guest::verity::Parameters;
 
 use super::Error;
+use super::exported;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
+use super::treeless;
 use crate::expose::host::shifted::mount_shifted;
 use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, What, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
@@ -19,6 +21,7 @@ use crate::layer::{LayerKey, LayerRecord};
 
 /// Mounts what the plan of this snapshot names, where it is not mounted yet.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
+    exported::attach(ledger, record)?;
     let Some((lower, names)) = host_lower(record) else { return Ok(()) };
     ledger.mounts.ensure(wanted(ledger, record, lower, names)?)?;
     let directory = ledger.directories.of(record.id);
@@ -59,7 +62,7 @@ fn integrity(ledger: &Ledger, record: &Record, lower: &Lower, layer: &LayerKey) 
     match (parameters, ledger.must_check(&record.profile)) {
         (Some(parameters), true) => Ok(Integrity::Required(parameters)),
         (Some(parameters), false) => Ok(Integrity::Preferred(parameters)),
-        (None, true) => Err(Error::NoVerity { layer: layer.clone() }),
+        (None, true) => Err(treeless::refusal(&ledger.shelf, layer)),
         (None, false) => Ok(Integrity::Unchecked),
     }
 }
@@ -110,6 +113,6 @@ fn host_lower(record: &Record) -> Option<(&Lower, &[MountName])> {
     let lower = record.lower()?;
     match &lower.flavour {
         Flavour::Host { names } => Some((lower, names)),
-        Flavour::Template => None,
+        Flavour::Template | Flavour::Raw | Flavour::VhostUser => None,
     }
 }

@@ -209,7 +209,9 @@ impl Snapshotter {
         let texts = &self.inner.texts;
         let ours = |path: &str| {
             let path = Path::new(path);
-            [&texts.layers, &texts.chains, &texts.mounts].iter().any(|place| path.starts_with(place))
+            [&texts.layers, &texts.chains, &texts.empty, &texts.mounts]
+                .iter()
+                .any(|place| path.starts_with(place))
         };
         let mut lower = mount.options.iter().filter_map(|option| option.strip_prefix("lowerdir="));
         ours(&mount.source) || lower.any(ours)

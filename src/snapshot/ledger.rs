@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use super::Error;
 use super::directory::Directories;
 use super::index::{Change, Index};
+use crate::expose::export::Exports;
 use crate::expose::host::{LayerMounts, Subject};
 use crate::layer::Shelf;
 use crate::layer::chain::ChainShelf;
@@ -26,11 +27,14 @@ pub(super) struct Ledger {
     pub(super) chains: ChainShelf,
     pub(super) mounts: LayerMounts,
     pub(super) trash: Trash,
+    /// What is served to virtual machines.
+    pub(super) exports: Exports,
     /// Profiles whose layers are mounted checked or not at all.
     strict: BTreeSet<String>,
 }
 
 impl Ledger {
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the whole, and of another type")]
     pub(super) const fn new(
         index: Index,
         store: Store,
@@ -39,6 +43,7 @@ impl Ledger {
         chains: ChainShelf,
         mounts: LayerMounts,
         trash: Trash,
+        exports: Exports,
     ) -> Self {
         let strict = BTreeSet::new();
         Self {
@@ -49,6 +54,7 @@ impl Ledger {
             chains,
             mounts,
             trash,
+            exports,
             strict,
         }
     }

@@ -7,11 +7,13 @@
 //! * `index`: all records in memory, with what is derived from them.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
 //! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
-//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it.
+//! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it;
+//!   `exported`: what it has served to a virtual machine.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
 //! * `merging`: the layers of an image become one, for profiles that want that.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `treeless`: why a layer has no dm-verity tree.
 //! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
 //! * `vouched`: layers that are there before anybody unpacks them.
 //! * [`lookup`]: the layers of snapshots, for tools beside the daemon.
@@ -22,6 +24,7 @@ mod compare;
 mod create;
 mod directory;
 mod error;
+mod exported;
 mod host;
 mod index;
 mod keyed;
@@ -40,6 +43,7 @@ pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod treeless;
 mod unshift;
 mod vouched;
 
@@ -47,7 +51,7 @@ pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};
-pub use recovery::{Missing, RecoveryReport};
+pub use recovery::{DATABASE_NAME, Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
 pub use unshift::unshift;

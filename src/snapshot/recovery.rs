@@ -23,9 +23,11 @@ use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
 use super::settings::SnapshotSettings;
 use super::{Error, Kind};
-use super::{host, merging};
+use super::{exported, host, merging};
+use crate::expose::export::{self, Exports, Launch};
 use crate::expose::host::{Adoption, LayerMounts, mounting};
 use crate::layer::chain::{ChainKey, ChainShelf};
+use crate::layer::empty;
 use crate::layer::protection::has_fsverity;
 use crate::layer::shelf::Found;
 use crate::layer::{LayerKey, LayerRecord, RootAttributes, Shelf};
@@ -36,8 +38,10 @@ use crate::store::{self, Medium};
 
 /// The directory in the root in which the daemon mounts layers.
 pub(super) const MOUNTS_NAME: &str = "mnt";
+/// The directory in the root with the layers that hold nothing.
+pub(super) const EMPTY_NAME: &str = "empty";
 /// The database in the root directory.
-pub(super) const DATABASE_NAME: &str = "metadata.redb";
+pub const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
 const UNREADABLE_NAME: &str = "unreadable";
 
@@ -109,7 +113,11 @@ pub(super) struct Recovered {
 }
 
 /// Opens what lies below the root of these settings.
-pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) -> Result<Recovered, Error> {
+pub(super) fn recover(
+    settings: &SnapshotSettings,
+    database: Box<dyn Medium>,
+    launch: Launch,
+) -> Result<Recovered, Error> {
     let root = settings.root.as_path();
     let protection = settings.protection;
     let directories = Directories::new(make_directory(&root.join("snapshots"))?);
@@ -123,13 +131,16 @@ pub(super) fn recover(settings: &SnapshotSettings, database: Box<dyn Medium>) ->
     let chains = ChainShelf::open(make_directory(&root.join("chains"))?)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
-    let ledger =
-        Ledger::new(index, store, directories, shelf, chains, mounts, trash).with_strict(settings.strict());
+    empty::place(&make_directory(&root.join(EMPTY_NAME))?, &staging, &trash)?;
+    let exports = Exports::new(root.join(export::place::DIRECTORY), launch);
+    let ledger = Ledger::new(index, store, directories, shelf, chains, mounts, trash, exports)
+        .with_strict(settings.strict());
     report_missing(&ledger, &staging, &mut report);
     restore_verity(&ledger);
     drop_unusable_layers(&ledger, &mut report)?;
     merging::restore(&ledger, &staging, &mut report);
     sweep(&ledger, &staging, &mut report)?;
+    exported::sweep(&ledger)?;
     report.mounts = host::adopt(&ledger)?;
     report.log();
     Ok(Recovered { ledger, staging, report })

@@ -21,6 +21,15 @@ pub(super) fn id_mapping(labels: &Labels) -> Result<Option<IdMapping>, Error> {
     }
 }
 
+/// The refusal of a user namespace where nothing can shift owners.
+pub(super) fn no_user_namespaces() -> Error {
+    invalid(
+        UID_LABEL,
+        "set",
+        "plans of the raw flavour have no mount that shifts owners: use another profile",
+    )
+}
+
 fn id_map(labels: &Labels, label: &'static str) -> Result<Option<IdMap>, Error> {
     let Some(text) = given(labels, label) else { return Ok(None) };
     text.parse().map(Some).map_err(|reason| invalid(label, text, reason))

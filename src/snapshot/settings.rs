@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Flavour, Layers, OverlayOption, ProjectQuota, RootPath, VerityMode};
+use crate::config::{
+    self, Flavour, Layers, OverlayOption, ProjectQuota, RootPath, VerityMode, WritableLayer,
+};
 use crate::layer::{HashTree, Protection};
 
 /// What an operator may choose about snapshots.
@@ -48,4 +50,20 @@ pub struct Profile {
     pub verity: VerityMode,
     /// Options that are added to overlay mounts, in this order.
     pub overlay_options: Vec<OverlayOption>,
+}
+
+impl From<&config::Profile> for Profile {
+    fn from(profile: &config::Profile) -> Self {
+        Self {
+            flavour: profile.flavour,
+            layers: profile.layers,
+            project_quota: profile.project_quota,
+            verity: profile.verity,
+            default_size: match profile.writable_layer {
+                WritableLayer::Directory => 0,
+                WritableLayer::Block(bytes) => bytes.get(),
+            },
+            overlay_options: profile.overlay_options.clone(),
+        }
+    }
 }

@@ -11,7 +11,8 @@ use super::recovery::{self, RecoveryReport};
 use super::seal::Workshop;
 use super::sealing::Sealing;
 use super::settings::{Profile, SnapshotSettings};
-use super::{Error, Info, LabelChange, Usage, host};
+use super::{Error, Info, LabelChange, Usage, exported, host};
+use crate::expose::export::{Launch, place};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
@@ -52,7 +53,9 @@ pub(super) struct PlaceTexts {
     pub(super) snapshots: String,
     pub(super) layers: String,
     pub(super) chains: String,
+    pub(super) empty: String,
     pub(super) mounts: String,
+    pub(super) exports: String,
 }
 
 impl Snapshotter {
@@ -61,23 +64,42 @@ impl Snapshotter {
     /// # Errors
     /// If another process uses the root, a later release wrote it, or the disk fails. Damage is no error: it is repaired and reported.
     pub fn open(settings: SnapshotSettings) -> Result<(Self, RecoveryReport), Error> {
+        Self::open_with(settings, Launch::beside_this_program())
+    }
+
+    /// The same, with the program that serves disks to virtual machines.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::open`].
+    pub fn open_with(settings: SnapshotSettings, launch: Launch) -> Result<(Self, RecoveryReport), Error> {
         let database = Box::new(FileMedium(settings.root.as_path().join(recovery::DATABASE_NAME)));
-        Self::open_on(settings, database)
+        Self::open_all(settings, database, launch)
     }
 
     /// [`Snapshotter::open`] with the database in another place.
+    #[cfg(test)]
     pub(crate) fn open_on(
         settings: SnapshotSettings,
         database: Box<dyn Medium>,
+    ) -> Result<(Self, RecoveryReport), Error> {
+        Self::open_all(settings, database, Launch::beside_this_program())
+    }
+
+    fn open_all(
+        settings: SnapshotSettings,
+        database: Box<dyn Medium>,
+        launch: Launch,
     ) -> Result<(Self, RecoveryReport), Error> {
         let root = settings.root.as_str();
         let texts = PlaceTexts {
             snapshots: format!("{root}/snapshots"),
             layers: format!("{root}/layers"),
             chains: format!("{root}/chains"),
+            empty: format!("{root}/{}", recovery::EMPTY_NAME),
             mounts: format!("{root}/{}", recovery::MOUNTS_NAME),
+            exports: format!("{root}/{}", place::DIRECTORY),
         };
-        let recovered = recovery::recover(&settings, database)?;
+        let recovered = recovery::recover(&settings, database, launch)?;
         let ledger = Arc::new(recovered.ledger);
         let workshop = Workshop {
             ledger: Arc::clone(&ledger),
@@ -131,6 +153,7 @@ impl Snapshotter {
         })?;
         if let Some(record) = removed {
             self.inner.sealing.cancel(record.id);
+            exported::detach(&self.inner.ledger, &record);
             self.inner.ledger.directories.lift(&record);
         }
         Ok(())
@@ -223,13 +246,14 @@ impl Snapshotter {
     pub(super) fn plan(&self, record: &Record) -> Result<Vec<Mount>, Error> {
         let texts = &self.inner.texts;
         let snapshot = format!("{}/{}", texts.snapshots, record.id);
-        record.mounts(self.places(&snapshot))
+        let exports = format!("{}/{}", texts.exports, record.id);
+        record.mounts(Places { exports: &exports, ..self.places(&snapshot) })
     }
 
-    /// Where the files of plans lie, for the snapshot with this directory.
+    /// Where the files of plans lie, for the snapshot with this directory and no exports.
     pub(super) fn places<'a>(&'a self, snapshot: &'a str) -> Places<'a> {
-        let PlaceTexts { layers, chains, mounts, .. } = &self.inner.texts;
-        Places { snapshot, layers, chains, mounts }
+        let PlaceTexts { layers, chains, empty, mounts, .. } = &self.inner.texts;
+        Places { snapshot, layers, chains, empty, mounts, exports: "" }
     }
 
     /// Refuses to hand out a layer that was sealed with fs-verity and whose file is another one now.

@@ -4,6 +4,8 @@
 //! again and the number tells whether the transaction reached the disk, so that memory and disk
 //! never disagree about what happened.
 
+pub mod look;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +24,9 @@ use super::{Error, Medium};
 /// has means the same.
 ///
 /// 3: snapshots whose layers are merged. What version 2 has means the same.
-pub const SCHEMA_VERSION: u64 = 3;
+///
+/// 4: snapshots with layers that hold nothing, and raw ones. What version 3 has means the same.
+pub const SCHEMA_VERSION: u64 = 4;
 
 /// Oldest version whose records are read as they are.
 const OLDEST_SCHEMA_VERSION: u64 = 1;
@@ -274,7 +278,7 @@ impl RawHeader {
     }
 }
 
-fn read_header(database: &Database) -> Result<RawHeader, redb::Error> {
+fn read_header(database: &impl ReadableDatabase) -> Result<RawHeader, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -286,7 +290,7 @@ fn read_header(database: &Database) -> Result<RawHeader, redb::Error> {
     Ok(RawHeader { schema_version: value(SCHEMA_VERSION_KEY)?, sequence: value(SEQUENCE_KEY)? })
 }
 
-fn load(database: &Database, table: Table) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+fn load(database: &impl ReadableDatabase, table: Table) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
     let transaction = database.begin_read()?;
     let records = match transaction.open_table(table.definition()) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),

@@ -94,7 +94,7 @@ fn a_bad_file_is_named_with_line_and_remedy() {
         ("overlay_options = [\n 'index=off',\n 'lowerdir=/x',\n]", 3, &["overlay_options: ", "lowerdir=/x"]),
         ("[profiles.vm]\nsize = 1", 2, &["size", "default_size"]),
         ("[profiles.vm]\n\ndefault_size = '1 apple'", 3, &["profiles.vm.default_size: ", "1 apple"]),
-        ("[profiles.nexuserofs-verity]", 1, &["profiles.nexuserofs-verity: ", "another name"]),
+        ("[profiles.not--one]", 1, &["profiles.not--one: ", "letters"]),
         ("[profiles.vm]\nflavour = 'guest'", 2, &["profiles.vm.flavour: ", "guest", "template", "host"]),
         ("[profiles.vm]\nproject_quota = 'yes'", 2, &["profiles.vm.project_quota: ", "yes", "require"]),
         ("builder = 'tar'", 1, &["builder: ", "tar", "tar-index"]),

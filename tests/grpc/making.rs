@@ -109,7 +109,8 @@ async fn a_commit_needs_an_active_snapshot_and_a_free_name() {
 async fn a_commit_of_what_was_written_makes_a_parent() {
     let mut server = Server::start().await;
     let plan = server.prepare("active", "").await.unwrap();
-    std::fs::write(format!("{}/file", plan[0].source), "written").unwrap();
+    let upper = plan.last().unwrap().options.iter().find_map(|option| option.strip_prefix("upperdir="));
+    std::fs::write(format!("{}/file", upper.unwrap()), "written").unwrap();
     server.commit("active", "new", "").await.unwrap();
     assert_eq!(server.stat("new").await.unwrap().kind(), Kind::Committed);
     let plan = view(&mut server, "view", "new").await.unwrap();

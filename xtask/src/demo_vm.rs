@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
 use nexuserofs_integration::guest::image_init::{Ended, Machine};
-use nexuserofs_integration::guest::passed_through::{self as way, RELEASE, SEPARATE, Setup, Trust, WRITTEN};
+use nexuserofs_integration::guest::passed_through::{
+    self as way, MERGED, RELEASE, SEPARATE, Setup, Trust, WRITTEN,
+};
 use nexuserofs_integration::guest::snapshot::Snapshot;
 use nexuserofs_integration::progress::Steps;
 
@@ -21,6 +23,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 fn demonstrate(bed: &Bed) -> Result<()> {
     pass_through(bed, "a disk for each layer", SEPARATE)?;
+    pass_through(bed, "one disk for the whole image", MERGED)?;
     println!("\nEverything is stopped and removed.");
     Ok(())
 }
@@ -60,12 +63,15 @@ fn tell_trust(trust: &Trust) {
             fields.verity.fields().root_digest
         );
     }
+    if let Some(merged) = &manifest.fields().merged {
+        println!("and all of them as one device, root {}", merged.fields().verity.fields().root_digest);
+    }
     println!("as version {} of {}, image hash {}", RELEASE.version, RELEASE.name, manifest.image_hash());
     println!("what the guest trusts is a policy in its initramfs:\n  {}", trust.policy.trim_end());
 }
 
 fn tell_guest(snapshot: &Snapshot<'_>, ended: &Ended) -> Result<()> {
-    println!("the guest's disks are the files that containerd would mount:");
+    println!("the guest's disks are the snapshot's files:");
     for disk in snapshot.disks()? {
         let access = if disk.writable { "read and written" } else { "read only" };
         println!("  {:<6} {} ({access})", disk.serial, disk.file.display());

@@ -9,14 +9,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource, to_block};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource, to_block};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::manifest::SignedManifest;
 
 use super::disk::Disk;
 use super::image_init::{Ended, Guest, Machine};
 use super::signer::{Release, Signer};
-use super::snapshot::{Name, Snapshot, UPPER, serial};
+use super::snapshot::{IMAGE, ImageFiles, Name, Snapshot, UPPER, serial};
 use crate::bed::Bed;
 use crate::node::{DaemonOptions, Node, NodeOptions, Pull};
 
@@ -62,6 +62,14 @@ pub const SEPARATE: Setup<'static> = Setup {
     settings: "verity = \"require\"\n",
 };
 
+/// The setup with one disk for the image. Plans that merge layers tell of no hash trees, which the guest needs: another
+/// profile sees to them.
+pub const MERGED: Setup<'static> = Setup {
+    node: "merged",
+    settings: "[profiles.nexuserofs]\nlayers = \"merged\"\n\n[profiles.nexuserofs-host]\nflavour = \"host\"\nverity = \"auto\"\n",
+    ..SEPARATE
+};
+
 /// Starts a node whose daemon has pulled the demo image.
 ///
 /// # Errors
@@ -104,9 +112,15 @@ impl Trust {
 /// # Errors
 /// The guest does not end by itself, or QEMU fails.
 pub fn boot(machine: &Machine, snapshot: &Snapshot<'_>, trust: &Trust, directory: &Path) -> Result<Ended> {
-    let layer = |index| Ok(LayerSource { device: by_serial(&serial(index))?, claim: None });
-    let layers = (0..snapshot.layers().len()).map(layer).collect::<Result<_>>()?;
-    let assembly = Assembly { layers, upper: UpperSource::Device(by_serial(UPPER)?) };
+    let source = |serial: &str| Ok(LayerSource { device: by_serial(serial)?, claim: None });
+    let image = match snapshot.image() {
+        ImageFiles::Layers(files) => {
+            let sources = (0..files.len()).map(|index| source(&serial(index)));
+            ImageSource::Layers(sources.collect::<Result<_>>()?)
+        }
+        ImageFiles::Merged(_) => ImageSource::Merged(source(IMAGE)?),
+    };
+    let assembly = Assembly { image, upper: UpperSource::Device(by_serial(UPPER)?) };
     let descriptor = Descriptor { signed: trust.signed.clone(), assembly };
     let block = directory.join("descriptor");
     fs::write(&block, to_block(descriptor.to_json()?.as_bytes()))?;

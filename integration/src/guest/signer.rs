@@ -41,13 +41,13 @@ impl Signer {
         Ok(signer)
     }
 
-    /// The signed list of an image's layers.
+    /// The signed list of an image's layers, with the merged image.
     ///
     /// # Errors
     /// The tool fails, or prints something else.
     pub fn sign(&self, image: &Image, release: Release<'_>) -> Result<SignedManifest> {
         let unsigned = self.directory.join("manifest.json");
-        fs::write(&unsigned, self.run("manifest", "compute").arg(&image.layout).bytes()?)?;
+        fs::write(&unsigned, self.run("manifest", "compute").arg("--merged").arg(&image.layout).bytes()?)?;
         let version = release.version.to_string();
         let signed = self.run("manifest", "sign").args(["--version", &version, "--name", release.name]);
         let signed = signed.arg("--key").arg(self.private()).arg(unsigned).bytes()?;

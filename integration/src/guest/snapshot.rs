@@ -15,6 +15,12 @@ use crate::node::Containerd;
 /// The serial number of the disk that takes the writes.
 pub const UPPER: &str = "upper";
 
+/// The serial number of the disk with the whole image.
+pub const IMAGE: &str = "image";
+
+/// The file beside merged metadata that has metadata, layers and hash tree as one disk.
+const VERIFIED: &str = "verified.vmdk";
+
 /// Type of the difference that is asked for.
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -29,7 +35,16 @@ pub struct Name<'a> {
     pub key: &'a str,
 }
 
-/// An active snapshot on an unpacked image, in block mode: one EROFS file for each layer, and an ext4 for the writes.
+/// The files of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageFiles {
+    /// One for each layer, oldest first.
+    Layers(Vec<PathBuf>),
+    /// A VMDK of merged metadata, all layers, and one hash tree over them.
+    Merged(PathBuf),
+}
+
+/// An active snapshot on an unpacked image, in block mode: EROFS files, and an ext4 for the writes.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
     containerd: &'a Containerd,
@@ -55,11 +70,16 @@ impl<'a> Snapshot<'a> {
         Ok(Self { containerd, name, mounts })
     }
 
-    /// The files of the layers, oldest first.
+    /// The files of the image.
     #[must_use]
-    pub fn layers(&self) -> Vec<PathBuf> {
-        let newest_first = self.mounts.iter().filter(|mount| mount.r#type == "erofs");
-        newest_first.rev().map(|mount| PathBuf::from(&mount.source)).collect()
+    pub fn image(&self) -> ImageFiles {
+        let newest_first: Vec<&Mount> = self.mounts.iter().filter(|mount| mount.r#type == "erofs").collect();
+        match newest_first.as_slice() {
+            [one] if one.options.iter().any(|option| option.starts_with("device=")) => {
+                ImageFiles::Merged(Path::new(&one.source).with_file_name(VERIFIED))
+            }
+            all => ImageFiles::Layers(all.iter().rev().map(|mount| PathBuf::from(&mount.source)).collect()),
+        }
     }
 
     /// The file that takes the writes.
@@ -71,14 +91,19 @@ impl<'a> Snapshot<'a> {
         Ok(Path::new(&block.context("the snapshot has no writable block")?.source))
     }
 
-    /// A disk for each layer, oldest first, and the one that takes the writes.
+    /// A disk for each layer, oldest first, or one for the image; and the one that takes the writes.
     ///
     /// # Errors
     /// The snapshot is not in block mode.
     pub fn disks(&self) -> Result<Vec<Disk>> {
-        let layers = self.layers().into_iter().enumerate();
-        let layers = layers.map(|(index, file)| Disk::raw(serial(index), file));
-        Ok(layers.chain([Disk::raw(UPPER, self.block()?).writable()]).collect())
+        let mut disks: Vec<Disk> = match self.image() {
+            ImageFiles::Layers(files) => {
+                files.into_iter().enumerate().map(|(index, file)| Disk::raw(serial(index), file)).collect()
+            }
+            ImageFiles::Merged(file) => vec![Disk::of("vmdk", IMAGE, file)],
+        };
+        disks.push(Disk::raw(UPPER, self.block()?).writable());
+        Ok(disks)
     }
 
     /// A file in the upper directory of the block, which is not mounted for that.

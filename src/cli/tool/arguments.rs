@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::devices::arguments::{DEVICES_EXAMPLES, Devices, RUN_EXAMPLES, RunVm};
+use super::export::arguments::{EXPORT_EXAMPLES, Export, Exports};
 use super::manifest::arguments::ManifestVerb;
 use super::oci::Platform;
 use super::policy::PolicyVerb;
@@ -55,12 +56,26 @@ pub(super) enum Verb {
     /// take them. The daemon may run. docs/block-devices.md compares the ways.
     #[command(after_help = DEVICES_EXAMPLES)]
     Devices(Devices),
+    /// Serve layers, and a file that is written to, as disks of a virtual machine, over vhost-user-blk.
+    ///
+    /// One process is for one machine, whose memory it maps. It gives up all rights first, and serves one monitor after
+    /// the other until it is ended. The daemon does the same for profiles whose flavour is "vhost-user".
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// List what the daemon has served to virtual machines, with the numbers of requests, bytes and errors.
+    Exports(Exports),
     /// Boot QEMU on a snapshot, with a kernel of yours, for a first look.
     ///
     /// The guest's console is here; Ctrl-A X ends it. The image is its first disk, and what the snapshot writes to is
     /// the last. What has to be made for it is made in TMPDIR, and goes with it.
     #[command(after_help = RUN_EXAMPLES)]
     RunVm(RunVm),
+    /// Tell what is wrong with this node, and what to do about it. Needs root for some of it.
+    ///
+    /// Looks at the kernel, the daemon's data, the daemon, the programs that it runs, containerd, and containerd's
+    /// settings, and changes nothing. Exits with 0 if nothing fails, warnings or not, and with 78 if something does.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
     /// Tell what is in EROFS images and in disks made of them.
     ///
     /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot
@@ -182,10 +197,36 @@ pub(super) struct Device {
 pub(super) enum DeviceLayout {
     /// One file system of all layers, for Linux 6.4 and later
     Merged,
+    /// The same with one dm-verity tree behind it, for nexuserofs-guest; every layer needs its .dmverity file
+    Verified,
     /// A partition for each layer, the newest first, named as Kata's agent knows them
     Partitions,
     /// The same, named as nerdbox does
     NerdboxPartitions,
+}
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  nexuserofs doctor
+  nexuserofs doctor --json
+  nexuserofs doctor --config settings.toml --containerd-config /etc/k3s/config.toml";
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The daemon's settings file [default: /etc/nexuserofs/nexuserofs.toml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(super) root: Option<String>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) address: Option<String>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) containerd_address: Option<String>,
+    /// containerd's settings file [default: the one that the running containerd was started with]
+    #[arg(long, value_name = "FILE")]
+    pub(super) containerd_config: Option<PathBuf>,
 }
 
 const INSPECT_EXAMPLES: &str = "Examples:

@@ -11,7 +11,7 @@ use nexuserofs_guest::word::InvalidWord;
 use crate::cli::exit::Exit;
 use crate::diff::offline;
 use crate::error::{Classify as _, Kind};
-use crate::expose::{device, view};
+use crate::expose::{device, export, view};
 use crate::image::digest::Digest;
 use crate::image::erofs::header;
 use crate::image::verity::leaves;
@@ -124,6 +124,8 @@ pub(super) enum Error {
     /// Layers that make no manifest.
     #[error(transparent)]
     Trust(#[from] trust::Error),
+    #[error(transparent)]
+    TrustMerged(#[from] trust::MergedError),
     /// A document that is damaged, or is another.
     #[error("{path} is no {what}", path = path.display())]
     Document { path: PathBuf, what: &'static str, source: NotCanonical },
@@ -148,6 +150,9 @@ pub(super) enum Error {
     /// Layers that are no block device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// Disks that are not served.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -181,6 +186,7 @@ impl From<&Error> for Exit {
             | Error::NoTar { .. }
             | Error::Word(_)
             | Error::Trust(_)
+            | Error::TrustMerged(_)
             | Error::Document { .. }
             | Error::Key { .. }
             | Error::Refused(_)
@@ -191,6 +197,7 @@ impl From<&Error> for Exit {
             | Error::Image { .. } => Self::Data,
             Error::Merge(error) => of_kind(error.kind()),
             Error::Device(error) => of_kind(error.kind()),
+            Error::Export(error) => of_kind(error.kind()),
             Error::Read { .. }
             | Error::Verity { .. }
             | Error::View(_)

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | merged, VMDK | `merged.vmdk`, `layers.manifest` |
 //! | merged, flat | `merged.img` |
+//! | verified, VMDK | `verified.vmdk` |
+//! | verified, flat | `verified.img` |
 //! | partitions, VMDK | `layers.vmdk`, `layers.head`, `layers.pad` (nerdbox's style: `layers-nerdbox.*`) |
 //! | partitions, flat | `layers.img` |
 //!
@@ -33,6 +35,7 @@ pub use error::Error;
 
 use blueprint::Blueprint;
 
+use crate::image::extent::ExtentMap;
 use crate::image::gpt::Style;
 use crate::store;
 use crate::store::staging::StagingArea;
@@ -45,7 +48,8 @@ const FILE_MODE: u32 = 0o644;
 pub struct Chain<'a> {
     /// The directory in which the device's files will be, absolute. Descriptors name files in it.
     pub home: &'a Path,
-    /// Where the merged metadata, `fsmeta.erofs`, can be read now. None for layers that were not merged.
+    /// Where the merged metadata, `fsmeta.erofs`, can be read now, with its tree, `merged.verity`, beside it if there is
+    /// one. None for layers that were not merged.
     pub metadata: Option<&'a Path>,
     /// The layers' files, oldest first, absolute.
     pub layers: &'a [PathBuf],
@@ -66,6 +70,9 @@ pub enum Layout {
     /// The merged metadata and behind it all layers, oldest first: one EROFS file system, mounted without `device=`
     /// (Linux 6.4). A single layer is one without metadata too.
     Merged,
+    /// The same and behind it the hash tree over all of it, which has to be beside the metadata: what a guest makes one
+    /// dm-verity device of. A single layer has its own tree in its file.
+    Verified,
     /// A partition for each layer. The newest is the first, as containerd lists mounts, and Kata and nerdbox with it.
     Partitions(Style),
 }
@@ -96,12 +103,23 @@ impl Form {
         match (self.layout, self.carrier) {
             (Layout::Merged, Carrier::Vmdk) => "merged.vmdk",
             (Layout::Merged, Carrier::Flat) => "merged.img",
+            (Layout::Verified, Carrier::Vmdk) => "verified.vmdk",
+            (Layout::Verified, Carrier::Flat) => "verified.img",
             (Layout::Partitions(Style::Kata), Carrier::Vmdk) => "layers.vmdk",
             (Layout::Partitions(Style::Kata), Carrier::Flat) => "layers.img",
             (Layout::Partitions(Style::Nerdbox), Carrier::Vmdk) => "layers-nerdbox.vmdk",
             (Layout::Partitions(Style::Nerdbox), Carrier::Flat) => "layers-nerdbox.img",
         }
     }
+}
+
+/// What lies where on a device, and the files that are read for it, by their numbers there: for whoever serves it.
+///
+/// # Errors
+/// If the layers cannot have this layout, or a file is not there.
+pub fn lay_out(layout: Layout, chain: Chain<'_>) -> Result<(ExtentMap, Vec<PathBuf>), Error> {
+    let Blueprint { map, files } = Blueprint::of(layout, chain)?;
+    Ok((map, files.into_iter().map(|file| file.readable).collect()))
 }
 
 /// Writes the files of a device into `into`, which will be the chain's home: for whoever makes the whole directory

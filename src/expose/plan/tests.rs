@@ -1,11 +1,19 @@
+mod exported;
 mod host;
 mod merged;
+mod padded;
 
 use super::*;
 use crate::image::digest::Digest;
 
-const PLACES: Places<'static> =
-    Places { snapshot: "/r/snapshots/1f", layers: "/r/layers", chains: "/r/chains", mounts: "/r/mnt" };
+const PLACES: Places<'static> = Places {
+    snapshot: "/r/snapshots/1f",
+    layers: "/r/layers",
+    chains: "/r/chains",
+    empty: "/r/empty",
+    mounts: "/r/mnt",
+    exports: "/r/exports/1f",
+};
 
 /// A chain of `count` layers; layer 0 is the newest.
 fn chain(count: usize) -> Lower {
@@ -15,6 +23,7 @@ fn chain(count: usize) -> Lower {
         verity: BTreeSet::new(),
         overlay_options: strings(["index=off", "volatile"]),
         merged: None,
+        padding: Padding::NONE,
         mapping: None,
     }
 }

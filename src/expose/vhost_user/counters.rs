@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Number of classes of a histogram.
 const CLASSES: usize = 40;
@@ -27,6 +27,8 @@ pub struct Counters {
     pub damaged: AtomicU64,
     /// Connections that were accepted.
     pub connections: AtomicU64,
+    /// Those of them that ended.
+    pub disconnections: AtomicU64,
 }
 
 /// What is counted of one kind of requests.
@@ -40,7 +42,7 @@ pub struct Operations {
 }
 
 /// The numbers at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Reads.
     pub reads: OperationCounts,
@@ -58,10 +60,12 @@ pub struct Counts {
     pub damaged: u64,
     /// Connections that were accepted.
     pub connections: u64,
+    /// Those of them that ended.
+    pub disconnections: u64,
 }
 
 /// The numbers of one kind of requests at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationCounts {
     /// Requests that were answered.
     pub requests: u64,
@@ -125,6 +129,7 @@ impl Counters {
             malformed: load(&self.malformed),
             damaged: load(&self.damaged),
             connections: load(&self.connections),
+            disconnections: load(&self.disconnections),
         }
     }
 }

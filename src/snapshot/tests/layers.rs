@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
+use super::plan::upper_of;
 use crate::error::{Classify, Kind as Failure};
 use crate::expose::mount::Mount;
 use crate::image::digest::Digest;
@@ -64,17 +65,15 @@ fn our_mounts_that_cannot_take_a_layer_are_refused() {
     host.commit_layer(DIR, "a", None, &Layer::new("a"));
     host.commit_layer(DIR, "b", Some("a"), &Layer::new("b"));
     let claim = |mounts: &[Mount]| s.claim(mounts).unwrap_err();
-    for parent in [Some("a"), Some("b")] {
+    for parent in [None, Some("a"), Some("b")] {
         let view = s.view(DIR, &format!("{parent:?}"), parent, Labels::new()).unwrap();
         assert!(matches!(claim(&view), Error::ReadOnlyMounts));
     }
-    let view = s.view(DIR, "empty", None, Labels::new()).unwrap();
-    assert!(matches!(claim(&view), Error::NotActive { .. }));
 
     let one = s.prepare(DIR, "one", None, Labels::new()).unwrap();
     let two = s.prepare(DIR, "two", None, Labels::new()).unwrap();
-    assert!(matches!(claim(&[one[0].clone(), two[0].clone()]), Error::SeveralSnapshots));
-    fs::write(format!("{}/file", one[0].source), "x").unwrap();
+    assert!(matches!(claim(&[one.clone(), two.clone()].concat()), Error::SeveralSnapshots));
+    fs::write(upper_of(&one).join("file"), "x").unwrap();
     assert!(matches!(claim(&one), Error::Written { .. }));
     s.remove(DIR, "two").unwrap();
     assert!(matches!(claim(&two), Error::Removed { .. }));

@@ -29,7 +29,9 @@ fn a_first_start_makes_the_directories_and_reports_nothing() {
     let (_, report) = Snapshotter::open(settings(&root.path().join("new/root"))).unwrap();
     assert_eq!(
         names_in(&root.path().join("new/root")),
-        ["chains", "layers", "metadata.redb", "mnt", "snapshots", "staging"].map(str::to_owned).into()
+        ["chains", "empty", "layers", "metadata.redb", "mnt", "snapshots", "staging"]
+            .map(str::to_owned)
+            .into()
     );
     assert!(!report.rebuilt && report.swept.is_empty() && report.missing.is_empty());
 }

@@ -143,7 +143,7 @@ fn the_key_of_the_classic_client_says_extraction_as_the_label_does() {
         for key in ["extract-1", "extract-1 x", "extract-1 sha256:00", "extract x", "x/extract-1 sha256:00/y"]
         {
             let mounts = s.prepare(profile, key, None, Labels::new()).unwrap();
-            assert_eq!(mounts[0].fstype, if profile == BLOCK { "ext4" } else { "bind" }, "{key}");
+            assert_eq!(mounts[0].fstype, if profile == BLOCK { "ext4" } else { "erofs" }, "{key}");
         }
     }
     host.assert_consistent();

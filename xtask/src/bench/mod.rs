@@ -1,5 +1,6 @@
 //! `cargo xtask bench`.
 
+mod commit;
 mod machine;
 mod merge;
 mod page;
@@ -24,11 +25,13 @@ use crate::bars::{self, Bars};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Arguments {
     /// Our differ and containerd's erofs differ, in turns on the same layers through the same containerd.
-    Unpack(UnpackArguments),
+    Unpack(RoundsArguments),
     /// What dm-verity trees and the immutable attribute add to the pass, and the same against containerd's differ.
-    Verity(UnpackArguments),
+    Verity(RoundsArguments),
     /// An image of many layers as one merged mount and as one mount for each layer; and the merging, beside mkfs.erofs's.
     Merge(MergeArguments),
+    /// Commit of a written snapshot while eight layers are unpacked, beside containerd's own snapshotters.
+    Commit(RoundsArguments),
     /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
     /// An image behind a vhost-user socket: our exporter and qemu-storage-daemon, without and with a guest.
@@ -36,7 +39,7 @@ pub(crate) enum Arguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct UnpackArguments {
+pub(crate) struct RoundsArguments {
     /// Rounds of each measurement; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -89,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Arguments::Unpack(arguments) => unpack::run(arguments),
         Arguments::Verity(arguments) => verity::run(arguments),
         Arguments::Merge(arguments) => merge::run(arguments),
+        Arguments::Commit(arguments) => commit::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
         Arguments::Vhost(arguments) => vhost::run(arguments),
     }

@@ -53,7 +53,7 @@ pub(crate) const TIERS: &[Tier] = &[
     Tier {
         name: "tool",
         about: "the operator's tool against erofs-utils, cryptsetup and containerd",
-        run: |context| one_program(context, "tool"),
+        run: tool,
     },
     Tier {
         name: "versions",
@@ -174,6 +174,13 @@ fn one_program(context: &Context, name: &str) -> Result<Count> {
     Count::of_tests(real_components(name))
 }
 
+fn tool(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("tool"))?;
+    count += Count::of_tests(real_components("doctor"))?;
+    Ok(count)
+}
+
 fn compare(context: &Context) -> Result<Count> {
     prepare(context, Images::All)?;
     let mut count = Count::of_tests(real_components("compare"))?;
@@ -202,6 +209,7 @@ fn guest(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
     count += Count::of_tests(real_components("guest_snapshot"))?;
+    count += Count::of_tests(real_components("image_hash"))?;
     Ok(count)
 }
 

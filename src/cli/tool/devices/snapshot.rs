@@ -8,6 +8,7 @@ use super::arguments::{Transport, Which};
 use super::disk::{Backing, Disk, Offer, State};
 use crate::cli::tool::error::Error;
 use crate::expose::device::{Carrier, Form, Layout};
+use crate::expose::export::{Place, Role, place};
 use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
 use crate::image::gpt::{self, Style};
 use crate::layer::chain::{ChainKey, ChainLayer};
@@ -16,18 +17,6 @@ use crate::snapshot::lookup::{self, Found, Writes};
 
 /// Directory of the chains, below the root.
 const CHAINS: &str = "chains";
-/// Directory of the exports, below the root.
-const EXPORTS: &str = "exports";
-/// Socket of the image in the directory of a snapshot's exports.
-const IMAGE_SOCKET: &str = "image.sock";
-/// Socket of the writable block there.
-const WRITABLE_SOCKET: &str = "writable.sock";
-
-/// Serial of the disk that has the whole image.
-const IMAGE: &str = "image";
-/// Serial of the disk that is written to.
-const WRITABLE: &str = "writable";
-
 /// A snapshot, and where its parts are.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -36,7 +25,7 @@ pub(super) struct Snapshot {
     layers: Vec<PathBuf>,
     /// Where the daemon keeps what is made of these layers together. None where there are fewer than two.
     chain: Option<PathBuf>,
-    exports: PathBuf,
+    exports: Place,
 }
 
 impl Snapshot {
@@ -67,7 +56,7 @@ impl Snapshot {
             _ => Some(root.join(CHAINS).join(chain_key(&shelf, &oldest_first)?.as_str())),
         };
         let layers = oldest_first.into_iter().map(|key| shelf.image(key)).collect();
-        let exports = root.join(EXPORTS).join(&found.id);
+        let exports = Place::new(root.join(place::DIRECTORY).join(&found.id));
         Ok(Self { found, layers, chain, exports })
     }
 
@@ -92,21 +81,14 @@ impl Snapshot {
     }
 
     fn is_exported(&self) -> bool {
-        [IMAGE_SOCKET, WRITABLE_SOCKET].iter().any(|name| is_socket(&self.exports.join(name)))
+        Role::ALL.iter().any(|role| is_socket(&self.exports.socket(*role)))
     }
 
     /// Over the daemon's sockets.
     fn exported(&self) -> State {
-        let disk = |name: &str, serial: &str, read_only| {
-            let path = self.exports.join(name);
-            let disk =
-                || Disk { serial: serial.to_owned(), read_only, backing: Backing::Socket(path.clone()) };
-            is_socket(&path).then(disk)
-        };
-        let disks: Vec<Disk> = [disk(IMAGE_SOCKET, IMAGE, true), disk(WRITABLE_SOCKET, WRITABLE, false)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let served = Role::ALL.map(|role| (role, self.exports.socket(role)));
+        let disk = |(role, path)| disk(role, Backing::Socket(path));
+        let disks: Vec<Disk> = served.into_iter().filter(|(_, path)| is_socket(path)).map(disk).collect();
         match disks.is_empty() {
             false => State::Ready { disks },
             true => State::Missing {
@@ -164,8 +146,7 @@ impl Snapshot {
             }
             Writes::Nowhere => {}
             Writes::Block(file) => {
-                let backing = Backing::Raw(file.clone());
-                disks.push(Disk { serial: WRITABLE.to_owned(), read_only: false, backing });
+                disks.push(disk(Role::Writable, Backing::Raw(file.clone())));
             }
             Writes::Directory => {
                 let reason = format!(
@@ -202,7 +183,10 @@ impl Snapshot {
         };
         match self.found.writes {
             Writes::Block(_) => {
-                format!("{image}; its changes go to upper and work on the disk \"{WRITABLE}\" (ext4)")
+                format!(
+                    "{image}; its changes go to upper and work on the disk \"{}\" (ext4)",
+                    Role::Writable.serial()
+                )
             }
             Writes::Nowhere | Writes::Directory | Writes::MountedBlock => image,
         }
@@ -220,7 +204,11 @@ pub(super) const fn form(transport: Transport) -> Option<Form> {
 }
 
 fn image(backing: Backing) -> Disk {
-    Disk { serial: IMAGE.to_owned(), read_only: true, backing }
+    disk(Role::Image, backing)
+}
+
+fn disk(role: Role, backing: Backing) -> Disk {
+    Disk { serial: role.serial().to_owned(), read_only: role == Role::Image, backing }
 }
 
 fn chain_key(shelf: &Shelf, oldest_first: &[&LayerKey]) -> Result<ChainKey, Error> {

@@ -70,6 +70,7 @@ impl Export {
         }
         let ended = daemon.wait();
         stop.end();
+        self.device.counters.disconnections.fetch_add(1, Ordering::Relaxed);
         backend.close();
         if let Err(error) = ended {
             let serial = &self.device.serial;

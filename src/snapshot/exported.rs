@@ -1,0 +1,86 @@
+//! The disks of snapshots whose plans name sockets.
+//!
+//! They are served from the moment that a plan is given out, again after a start, and until the snapshot is removed or
+//! committed.
+
+use super::Error;
+use super::ledger::Ledger;
+use super::model::QUIESCED_LABEL;
+use super::record::{Active, Record, State};
+use crate::expose::export::{Image, Layer, Wanted, place::Owner};
+use crate::expose::plan::{Flavour, Lower, Writable};
+
+/// Queues of each disk: a small guest has two processors, and a thread costs little.
+const QUEUES: u16 = 2;
+
+/// Sees to it that the disks in the plan of this snapshot are served.
+pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
+    match wanted(ledger, record) {
+        Some(wanted) => Ok(ledger.exports.ensure(&record.id.to_string(), wanted)?),
+        None => Ok(()),
+    }
+}
+
+/// Ends what serves the disks of a snapshot that is not any more.
+pub(super) fn detach(ledger: &Ledger, record: &Record) {
+    if let Err(error) = ledger.exports.end(&record.id.to_string()) {
+        tracing::warn!(%error, key = %record.key, "what served a snapshot's disks is not gone: the next start tries again");
+    }
+}
+
+/// Takes the writable block back before it becomes a layer. A virtual machine that has it keeps it: then there is
+/// nothing that could be committed, or it promised to write nothing.
+pub(super) fn take_back(ledger: &Ledger, record: &Record) -> Result<(), Error> {
+    let id = record.id.to_string();
+    if disks(record).is_none()
+        || record.labels.contains_key(QUIESCED_LABEL)
+        || ledger.exports.is_connected(&id)?
+    {
+        return Ok(());
+    }
+    Ok(ledger.exports.end(&id)?)
+}
+
+/// After a commit: what a virtual machine still has is served on, but not again.
+pub(super) fn leave(ledger: &Ledger, record: &Record) {
+    ledger.exports.leave(&record.id.to_string());
+}
+
+/// Ends what an earlier daemon had served, and no snapshot has any more.
+pub(super) fn sweep(ledger: &Ledger) -> Result<(), Error> {
+    let is_known = |id: &str| {
+        let record = id.parse().ok().and_then(|id| ledger.read(|index| index.by_id(id).cloned()));
+        record.is_some_and(|record| disks(&record).is_some())
+    };
+    Ok(ledger.exports.sweep(is_known)?)
+}
+
+/// What a plan with disks is made of, and whether a block is among them.
+fn disks(record: &Record) -> Option<(&Lower, bool)> {
+    let (lower, has_block) = match &record.state {
+        State::View(lower) => (lower, false),
+        State::Active(Active { lower, writable, .. }) => (lower, *writable == Writable::Block),
+        State::Committed(_) | State::Unsealed(_) => return None,
+    };
+    let has_disk = has_block || !lower.layers.is_empty();
+    (lower.flavour == Flavour::VhostUser && has_disk).then_some((lower, has_block))
+}
+
+fn wanted(ledger: &Ledger, record: &Record) -> Option<Wanted> {
+    let (lower, has_block) = disks(record)?;
+    let owner = Owner { profile: record.profile.clone(), key: record.key.clone() };
+    let writable = has_block.then(|| ledger.directories.block(record.id));
+    Some(Wanted { owner, image: image(ledger, lower), writable, queues: QUEUES })
+}
+
+fn image(ledger: &Ledger, lower: &Lower) -> Option<Image> {
+    let layout = lower.disk_layout()?;
+    let metadata = lower.merged.as_ref().map(|chain| ledger.chains.image(chain));
+    let layers = lower.layers.iter().rev().map(|key| Layer {
+        path: ledger.shelf.image(key),
+        verity: ledger
+            .read(|index| index.layer(key).and_then(|layer| layer.verity))
+            .filter(|_| lower.verity.contains(key)),
+    });
+    Some(Image { layout, metadata, layers: layers.collect() })
+}
