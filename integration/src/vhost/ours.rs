@@ -1,5 +1,6 @@
-//! Our own exporter, as a process for each disk.
+//! Our own exporter: `nexuserofs export`, a process for each disk, as confined as those that the daemon starts.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,8 +8,10 @@ use anyhow::{Context, Result};
 
 use super::exporter::Exporter;
 
-/// The serial number that a guest finds, unless another was asked for.
-pub const SERIAL: &str = "export";
+/// The serial number of a disk of layers.
+pub const IMAGE: &str = "image";
+/// The serial number of a disk that the guest writes to.
+pub const WRITABLE: &str = "writable";
 
 /// What is exported.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,7 @@ pub enum Disk<'a> {
         /// The layers' files.
         layers: &'a [PathBuf],
     },
-    /// A partition for each layer, read-only. Layers are given oldest first.
+    /// A partition for each of at least two layers, read-only. Layers are given oldest first.
     Partitions(&'a [PathBuf]),
     /// A file that the guest writes to.
     Block(&'a Path),
@@ -37,35 +40,24 @@ pub enum Verify {
     Yes,
 }
 
-/// Exports a disk on `socket`. `programs` is where cargo put the project's programs.
+/// Exports a disk on a socket in `directory`, which is made if it is missing. `programs` is where cargo put the
+/// project's programs.
 ///
 /// # Errors
 /// The exporter cannot be started, or refuses the disk.
-pub fn export(programs: &Path, disk: &Disk<'_>, socket: &Path, verify: Verify) -> Result<Exporter> {
-    export_as(programs, SERIAL, disk, socket, verify)
-}
-
-/// The same with a serial number of up to 20 characters.
-///
-/// # Errors
-/// As [`export`].
-pub fn export_as(
-    programs: &Path,
-    serial: &str,
-    disk: &Disk<'_>,
-    socket: &Path,
-    verify: Verify,
-) -> Result<Exporter> {
-    let mut command = Command::new(programs.join("examples/vhost_export"));
-    command.arg(socket).arg(serial);
+pub fn export(programs: &Path, disk: &Disk<'_>, directory: &Path, verify: Verify) -> Result<Exporter> {
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    let mut command = Command::new(programs.join("nexuserofs"));
+    command.arg("export").arg("--directory").arg(directory);
     match disk {
-        Disk::File(file) => command.arg("image").arg(file),
-        Disk::Layers { metadata, layers } => command.arg("image").arg(metadata).args(*layers),
-        Disk::Partitions(layers) => command.arg("partitions").args(*layers),
-        Disk::Block(file) => command.arg("block").arg(file),
+        Disk::File(file) => command.arg(file),
+        Disk::Layers { metadata, layers } => command.arg("--metadata").arg(metadata).args(*layers),
+        Disk::Partitions(layers) => command.args(*layers),
+        Disk::Block(file) => command.arg("--writable").arg(file),
     };
     if verify == Verify::Yes {
-        command.env("VERIFY", "1");
+        command.arg("--verify");
     }
-    Exporter::start(command, socket).context("our exporter")
+    let serial = if matches!(disk, Disk::Block(_)) { WRITABLE } else { IMAGE };
+    Exporter::start(command, &directory.join(format!("{serial}.sock"))).context("our exporter")
 }

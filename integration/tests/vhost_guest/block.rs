@@ -19,7 +19,7 @@ use nexuserofs_integration::guest::qemu::{End, Next};
 use nexuserofs_integration::guest::scenario::{Guest, Machine, Scenario};
 use nexuserofs_integration::random::Random;
 use nexuserofs_integration::stage::Place;
-use nexuserofs_integration::vhost::ours::{self, Disk, SERIAL, Verify};
+use nexuserofs_integration::vhost::ours::{self, Disk, Verify, WRITABLE};
 use rustix::mount::MountFlags;
 
 use crate::mounted::Mounted;
@@ -70,7 +70,7 @@ fn on_machine(machine: &Machine) -> Result<()> {
     let block = directory.join("rwlayer.img");
     make(&block, &directory)?;
     let exporter =
-        ours::export(&machine.programs, &Disk::Block(&block), &directory.join("sock"), Verify::No)?;
+        ours::export(&machine.programs, &Disk::Block(&block), &directory.join("export"), Verify::No)?;
     let (signal, disk) = Signal::new(&directory)?;
     let sizes = Mutex::new(Vec::new());
     let (measured, measure) = (&sizes, block.clone());
@@ -105,7 +105,7 @@ fn on_machine(machine: &Machine) -> Result<()> {
 }
 
 fn inside(_: &Place) -> Result<()> {
-    let mounted = Mounted::device(&init::device(SERIAL)?, "ext4", MountFlags::empty())?;
+    let mounted = Mounted::device(&init::device(WRITABLE)?, "ext4", MountFlags::empty())?;
     let large = mounted.path().join("large");
     let mut file = File::create(&large)?;
     let mut random = Random::new(13);

@@ -1,17 +1,18 @@
 //! Images of 1 to 128 layers: as one merged disk, and as a disk with a partition for each layer.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_integration::guest::init;
 use nexuserofs_integration::guest::qemu::Next;
 use nexuserofs_integration::guest::scenario::{Guest, Machine, Scenario};
 use nexuserofs_integration::stage::Place;
 use nexuserofs_integration::tree;
+use nexuserofs_integration::vhost::driver::{Driver, Shape};
 use nexuserofs_integration::vhost::exporter::Exporter;
-use nexuserofs_integration::vhost::ours::{self, Disk, Verify};
+use nexuserofs_integration::vhost::ours::{self, Disk, IMAGE, Verify};
 use rustix::mount::MountFlags;
 
 use crate::layers;
@@ -23,14 +24,6 @@ pub(crate) const SCENARIO: Scenario =
 /// Numbers of layers. Every image is the beginning of the longest.
 const COUNTS: &[usize] = &[1, 2, 9, 40, 128];
 
-fn merged_serial(count: usize) -> String {
-    format!("merged-{count}")
-}
-
-fn partitions_serial(count: usize) -> String {
-    format!("partitions-{count}")
-}
-
 fn on_machine(machine: &Machine) -> Result<()> {
     let directory = machine.directory("images")?;
     let layers = layers::make(&directory, COUNTS.iter().copied().max().unwrap_or_default())?;
@@ -39,9 +32,15 @@ fn on_machine(machine: &Machine) -> Result<()> {
         exporters.extend(exports(machine, &directory, &layers[..*count])?);
     }
     let sockets: Vec<PathBuf> = exporters.iter().map(|exporter| exporter.socket().to_owned()).collect();
+    // All have one serial number: the guest tells them apart by their sizes.
+    let sizes = sockets.iter().map(|socket| size(socket)).collect::<Result<Vec<_>>>()?;
+    ensure!(sizes.iter().collect::<BTreeSet<_>>().len() == sizes.len(), "two disks have one size: {sizes:?}");
+    let sizes: Vec<String> = sizes.iter().map(u64::to_string).collect();
+    let arguments: Vec<&str> =
+        std::iter::once(SCENARIO.name).chain(sizes.iter().map(String::as_str)).collect();
     let guest = Guest {
         directory: &directory,
-        arguments: &[SCENARIO.name],
+        arguments: &arguments,
         disks: &[],
         exports: &sockets,
         memory: 1024,
@@ -51,35 +50,62 @@ fn on_machine(machine: &Machine) -> Result<()> {
     Ok(fs::remove_dir_all(directory)?)
 }
 
+/// The merged disk and the one with partitions.
 fn exports(machine: &Machine, directory: &Path, layers: &[PathBuf]) -> Result<[Exporter; 2]> {
     let count = layers.len();
     let metadata = directory.join(format!("{count}.fsmeta"));
     layers::merge(&metadata, layers)?;
-    let export = |serial: String, disk: &Disk<'_>| {
-        let socket = directory.join(format!("{serial}.sock"));
-        ours::export_as(&machine.programs, &serial, disk, &socket, Verify::No)
+    let export = |name: String, disk: &Disk<'_>| {
+        ours::export(&machine.programs, disk, &directory.join(name), Verify::No)
+    };
+    let separate = match layers {
+        [only] => Disk::File(only),
+        _ => Disk::Partitions(layers),
     };
     Ok([
-        export(merged_serial(count), &Disk::Layers { metadata: &metadata, layers })?,
-        export(partitions_serial(count), &Disk::Partitions(layers))?,
+        export(format!("merged-{count}"), &Disk::Layers { metadata: &metadata, layers })?,
+        export(format!("separate-{count}"), &separate)?,
     ])
 }
 
-fn inside(_: &Place) -> Result<()> {
-    COUNTS.iter().try_for_each(|count| compare(*count).with_context(|| format!("{count} layers")))
+fn size(socket: &Path) -> Result<u64> {
+    Driver::connect(socket, Shape { queue_size: 16, depth: 1, request: 4096 })?.capacity()
 }
 
-/// The merged disk is, path by path, the overlay of the partitions.
-fn compare(count: usize) -> Result<()> {
-    let merged = Mounted::device(&init::device(&merged_serial(count))?, "erofs", MountFlags::RDONLY)?;
-    let disk = init::device(&partitions_serial(count))?;
+fn inside(_: &Place) -> Result<()> {
+    let sizes = std::env::args().skip(2).map(|size| Ok(size.parse()?)).collect::<Result<Vec<u64>>>()?;
+    ensure!(sizes.len() == 2 * COUNTS.len(), "{} sizes were told", sizes.len());
+    for (count, sizes) in COUNTS.iter().zip(sizes.chunks(2)) {
+        let [merged, separate] = [sizes[0], sizes[1]].map(device);
+        compare(*count, &merged?, &separate?).with_context(|| format!("{count} layers"))?;
+    }
+    Ok(())
+}
+
+/// The exported disk with this size.
+fn device(bytes: u64) -> Result<PathBuf> {
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let sectors: u64 = read("size").trim().parse()?;
+        if read("serial").trim() == IMAGE && sectors * 512 == bytes {
+            return Ok(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    anyhow::bail!("the guest has no exported disk of {bytes} bytes")
+}
+
+/// The merged disk is, path by path, the overlay of the separate layers.
+fn compare(count: usize, merged: &Path, separate: &Path) -> Result<()> {
+    let erofs = |device: &Path| Mounted::device(device, "erofs", MountFlags::RDONLY);
     // The newest layer is the first partition.
-    let partition = |number: usize| {
-        let device = PathBuf::from(format!("{}{}", disk.display(), number + 1));
-        Mounted::device(&device, "erofs", MountFlags::RDONLY)
+    let layer = |number: usize| match count {
+        1 => erofs(separate),
+        _ => erofs(&PathBuf::from(format!("{}{}", separate.display(), number + 1))),
     };
-    let partitions = (0..count).map(partition).collect::<Result<Vec<_>>>()?;
-    let overlay = Mounted::overlay(&partitions)?;
+    let merged = erofs(merged)?;
+    let layers = (0..count).map(layer).collect::<Result<Vec<_>>>()?;
+    let overlay = Mounted::overlay(&layers)?;
     let (found, expected) = (tree::read(merged.path())?, tree::read(overlay.path())?);
     ensure!(expected.len() > 2 * count, "the overlay has {} entries only", expected.len());
     let differences = tree::differences(&expected, &found, 10);

@@ -14,7 +14,7 @@ use nexuserofs_integration::random::Random;
 use nexuserofs_integration::stage::Place;
 use nexuserofs_integration::tree;
 use nexuserofs_integration::vhost::exporter::Exporter;
-use nexuserofs_integration::vhost::ours::{self, Disk, Verify};
+use nexuserofs_integration::vhost::ours::{self, Disk, IMAGE, Verify, WRITABLE};
 use rustix::mount::MountFlags;
 
 use crate::layers;
@@ -23,8 +23,6 @@ use crate::mounted::Mounted;
 pub(crate) const SCENARIO: Scenario =
     Scenario { name: "a_guest_goes_on_when_its_exporters_were_killed", on_machine, inside };
 
-const IMAGE: &str = "image";
-const BLOCK: &str = "block";
 const LAYERS: usize = 9;
 /// Files that the guest writes and flushes, one after the other.
 const FILES: usize = 40;
@@ -43,10 +41,9 @@ struct Disks {
 impl Disks {
     fn export(&self, programs: &Path, directory: &Path) -> Result<[Exporter; 2]> {
         let image = Disk::Layers { metadata: &self.metadata, layers: &self.layers };
-        let export = |serial: &str, disk: &Disk<'_>| {
-            ours::export_as(programs, serial, disk, &directory.join(serial), Verify::No)
-        };
-        Ok([export(IMAGE, &image)?, export(BLOCK, &Disk::Block(&self.block))?])
+        let export =
+            |name: &str, disk: &Disk<'_>| ours::export(programs, disk, &directory.join(name), Verify::No);
+        Ok([export(IMAGE, &image)?, export(WRITABLE, &Disk::Block(&self.block))?])
     }
 }
 
@@ -101,7 +98,7 @@ fn on_machine(machine: &Machine) -> Result<()> {
 
 fn inside(_: &Place) -> Result<()> {
     let image = Mounted::device(&init::device(IMAGE)?, "erofs", MountFlags::RDONLY)?;
-    let block = Mounted::device(&init::device(BLOCK)?, "ext4", MountFlags::empty())?;
+    let block = Mounted::device(&init::device(WRITABLE)?, "ext4", MountFlags::empty())?;
     let before = tree::read(image.path())?;
     for number in 0..FILES {
         let mut file = File::create(block.path().join(number.to_string()))?;

@@ -137,5 +137,5 @@ fn export(programs: &Path, directory: &Path, contents: Contents) -> Result<Expor
         Contents::Image => Disk::File(&file),
         Contents::Block => Disk::Block(&file),
     };
-    ours::export(programs, &disk, &directory.join("export.sock"), Verify::No)
+    ours::export(programs, &disk, &directory.join("export"), Verify::No)
 }

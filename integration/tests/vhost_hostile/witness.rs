@@ -30,12 +30,11 @@ impl Witness {
         let file = directory.join("witness.raw");
         let expected = pattern(17);
         fs::write(&file, &expected)?;
-        let socket = directory.join("witness.sock");
-        let exporter = ours::export(programs, &Disk::File(&file), &socket, Verify::No)?;
+        let exporter = ours::export(programs, &Disk::File(&file), &directory.join("witness"), Verify::No)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&is_over);
         let shape = Shape { queue_size: 16, depth: 1, request: REQUEST };
-        let mut driver = Driver::connect(&socket, shape)?;
+        let mut driver = Driver::connect(exporter.socket(), shape)?;
         let reader = thread::spawn(move || {
             let (mut random, mut reads) = (Random::new(3), 0);
             while !told.load(Ordering::Relaxed) {

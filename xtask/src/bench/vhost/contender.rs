@@ -47,7 +47,7 @@ pub(super) fn all(
     let (flat, metadata) = (image.flat(), image.metadata());
     let layers = Disk::Layers { metadata: &metadata, layers: &image.layers };
     let ours = |role, name: &str, disk: Disk<'_>, verify| -> Result<Contender> {
-        let exporter = ours::export(programs, &disk, &socket(&format!("ours-{role:?}")), verify)?;
+        let exporter = ours::export(programs, &disk, &directory.join(format!("{role:?}")), verify)?;
         Ok(Contender::new(role, name.to_owned(), exporter))
     };
     let mut all = vec![

@@ -17,7 +17,7 @@ use nexuserofs_integration::guest::init;
 use nexuserofs_integration::guest::qemu::Next;
 use nexuserofs_integration::guest::scenario::{Guest, Machine};
 use nexuserofs_integration::random::Random;
-use nexuserofs_integration::vhost::ours::SERIAL;
+use nexuserofs_integration::vhost::ours::IMAGE;
 use rustix::fs::OFlags;
 
 use super::contender::median;
@@ -106,7 +106,7 @@ pub(super) fn measure(machine: &Machine, image: &Image, socket: PathBuf, rounds:
             ensure!(samples.len() == rounds as usize, "{} samples of {serial}", samples.len());
             Ok(median(&samples))
         };
-        let (ours, qemu) = (of(SERIAL)?, of(QEMU)?);
+        let (ours, qemu) = (of(IMAGE)?, of(QEMU)?);
         Ok(Row { name: workload.name, request: workload.request, is_random: workload.is_random, ours, qemu })
     };
     Ok(InGuest { rows: WORKLOADS.iter().enumerate().map(row).collect::<Result<_>>()? })
@@ -129,7 +129,7 @@ fn parse(line: &str) -> Option<Taken> {
 
 /// The part in the guest: reads both disks in turns, and prints the samples.
 pub(super) fn inside(rounds: u32) -> Result<ExitCode> {
-    let mut disks = [SERIAL, QEMU].map(|serial| (serial, init::device(serial)));
+    let mut disks = [IMAGE, QEMU].map(|serial| (serial, init::device(serial)));
     for _ in 0..rounds {
         for (number, workload) in WORKLOADS.iter().enumerate() {
             for (serial, device) in &disks {
