@@ -132,14 +132,14 @@ pub(crate) fn nothing_of_an_earlier_upper_is_read(place: &Place) -> Result<()> {
 }
 
 pub(crate) fn an_encrypted_upper_holds_many_files(place: &Place) -> Result<()> {
-    const FILES: usize = 3000;
+    const FILES: usize = 500;
     case(place)?.works(|root| {
         for index in 0..FILES {
             let directory = root.join(format!("d{}", index % 40));
             fs::create_dir_all(&directory)?;
             fs::write(directory.join(index.to_string()), format!("{index}\n").repeat(index % 900))?;
         }
-        let large: Vec<u8> = (0..64 << 8).flat_map(|block: u32| [(block % 253) as u8; BLOCK]).collect();
+        let large: Vec<u8> = (0..16 << 8).flat_map(|block: u32| [(block % 253) as u8; BLOCK]).collect();
         fs::write(root.join("large"), &large)?;
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3")?;
