@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
-use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -16,6 +15,11 @@ use crate::expose::vhost_user::queue;
 
 /// Entries of the queue, where its size does not matter.
 pub(super) const ENTRIES: u16 = 16;
+
+/// Where the queue is: its descriptors, the ring of those that are available, and that of those that were used.
+const TABLE: u64 = 0x1000;
+const AVAILABLE: u64 = 0x6000;
+const USED: u64 = 0x8000;
 
 /// Where requests may lie: behind the queue.
 pub(super) const FREE: u64 = 0x1_0000;
@@ -48,19 +52,20 @@ impl Guest {
     pub(super) fn with_entries(disk: Disk, entries: u16) -> Self {
         let regions = [(GuestAddress(0), SEAM as usize), (GuestAddress(SEAM), SEAM as usize)];
         let memory = GuestMemoryMmap::from_ranges(&regions).unwrap();
-        let queue = MockSplitQueue::create(&memory, GuestAddress(0x1000), entries).create_queue().unwrap();
+        let mut queue = Queue::new(entries).unwrap();
+        queue.try_set_desc_table_address(GuestAddress(TABLE)).unwrap();
+        queue.try_set_avail_ring_address(GuestAddress(AVAILABLE)).unwrap();
+        queue.try_set_used_ring_address(GuestAddress(USED)).unwrap();
+        queue.set_ready(true);
         let device =
             Device { disk, serial: "layers".parse().unwrap(), counters: Arc::new(Counters::default()) };
         Self { memory, entries, device, queue, notified: Cell::new(0) }
     }
 
-    fn mock(&self) -> MockSplitQueue<'_, GuestMemoryMmap> {
-        MockSplitQueue::create(&self.memory, GuestAddress(0x1000), self.entries)
-    }
-
     pub(super) fn put_descriptor(&self, index: u16, (address, length, flags, next): Fields) {
         let descriptor = Descriptor::new(address, length, flags, next);
-        self.mock().desc_table().store(index, RawDescriptor::from(descriptor)).unwrap();
+        let place = TABLE + u64::from(index) * 16;
+        self.memory.write_obj(RawDescriptor::from(descriptor), GuestAddress(place)).unwrap();
     }
 
     /// Descriptors one after the other, each the next of the one before.
@@ -102,14 +107,14 @@ impl Guest {
     /// Makes the chain at descriptor `head` available and has the queue served.
     pub(super) fn offer(&mut self, head: u16) -> Result<(), Error> {
         let next = self.queue.next_avail();
-        self.mock().avail().ring().ref_at(usize::from(next % self.entries)).unwrap().store(head.to_le());
-        self.mock().avail().idx().store((next + 1).to_le());
+        self.put(AVAILABLE + 4 + u64::from(next % self.entries) * 2, &head.to_le_bytes());
+        self.put_available(next.wrapping_add(1));
         self.serve()
     }
 
     /// What is said of the number of chains that are available.
     pub(super) fn put_available(&self, index: u16) {
-        self.mock().avail().idx().store(index.to_le());
+        self.put(AVAILABLE + 2, &index.to_le_bytes());
     }
 
     pub(super) fn serve(&mut self) -> Result<(), Error> {
@@ -123,7 +128,7 @@ impl Guest {
         let before = self.queue.next_used();
         self.offer(0).unwrap();
         assert_eq!(self.queue.next_used(), before + 1, "one chain comes back for one");
-        let address = self.queue.used_ring() + 4 + u64::from(before % self.entries) * 8 + 4;
+        let address = USED + 4 + u64::from(before % self.entries) * 8 + 4;
         self.memory.read_obj::<u32>(GuestAddress(address)).unwrap()
     }
 

@@ -104,7 +104,7 @@ fn descriptor() -> impl Strategy<Value = Fields> {
         4 => (0..64_u64).prop_map(|at| FREE + at * 512),
         2 => Just(HEADER),
         1 => (0..2048_u64).prop_map(|at| SEAM - 1024 + at),
-        1 => 0..0x3000_u64,
+        1 => 0..0xb000_u64,
         1 => any::<u64>(),
     ];
     let length = prop_oneof![Just(16), Just(1), (0..9_u32).prop_map(|sectors| sectors * 512), any::<u32>()];
