@@ -8,6 +8,7 @@
 //! * [`verity`]: dm-verity hash trees over images.
 //! * [`merged`]: one image of metadata for several layers, which points into theirs.
 //! * [`empty`]: the layer that holds nothing.
+//! * [`names`]: the paths of a tree, and how names are shown.
 //! * [`digest`]: content digests. * `identity`: UUIDs that follow from what they name.
 //! * [`extent`]: what lies where on a block device that is made of files.
 //! * [`gpt`], [`vmdk`]: such devices as a disk with a partition for each layer, and as a text that a virtual machine
@@ -20,6 +21,7 @@ pub mod extent;
 pub mod gpt;
 mod identity;
 pub mod merged;
+pub mod names;
 pub mod overlay;
 pub mod tar;
 pub mod tree;

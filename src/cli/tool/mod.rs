@@ -6,7 +6,6 @@
 //! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at;
 //!   `survey`: the metadata of such.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
-//! * `names`: the paths of files in images.
 
 mod arguments;
 mod build;
@@ -20,7 +19,6 @@ mod export;
 mod inspect;
 mod manifest;
 mod mount;
-mod names;
 mod oci;
 mod output;
 mod policy;

@@ -23,11 +23,13 @@ mod queue;
 mod request;
 mod segments;
 mod serial;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use bare::Bare;
 pub use counters::{Counters, Counts, OperationCounts, Operations};
-pub use disk::{Access, DamagedBlock, Disk, Part};
+pub use disk::{Access, DamagedBlock, Disk, Part, log_damage};
 pub use error::Error;
 pub use serial::{InvalidSerial, SERIAL_BYTES, Serial};
 pub use transport::{Export, MOST_QUEUES, QUEUE_SIZE, Stop};

@@ -86,7 +86,7 @@ pub(super) fn zero(pieces: &[VolatileSlice<'_>]) {
     for piece in pieces {
         let mut at = 0;
         while let Ok(rest) = piece.offset(at)
-            && rest.len() > 0
+            && !rest.is_empty()
         {
             rest.copy_from(&ZEROS[..rest.len().min(ZEROS.len())]);
             at += rest.len().min(ZEROS.len());

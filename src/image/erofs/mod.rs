@@ -23,7 +23,7 @@
 //! * `sparse`: how coarsely a reader stores the data of a sparse file.
 //! * `plan`: where each inode and block goes. `writer`: puts it there.
 //! * `format`: inodes as bytes. `superblock`: the superblock, both ways. [`header`]: all that one says.
-//! * [`read`]: images back into trees, foreign ones too.
+//! * [`read`]: images back into trees, foreign ones too. [`owners`]: whose some bytes of one are.
 
 mod area;
 mod devices;
@@ -32,6 +32,7 @@ mod error;
 mod format;
 pub mod header;
 mod mapping;
+pub mod owners;
 mod plan;
 pub mod read;
 mod sparse;

@@ -82,7 +82,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "vhost",
-        about: "disks over vhost-user: guests behind QEMU, power cuts, killed exporters, hostile front-ends",
+        about: "disks over vhost-user: 10,000 monitors, guests behind QEMU, power cuts, killed exporters, hostile front-ends",
         run: vhost,
     },
     Tier {
@@ -196,9 +196,15 @@ fn device(context: &Context) -> Result<Count> {
     Ok(count)
 }
 
+/// Monitors that connect to one disk, one after the other.
+const VHOST_CONNECTIONS: &str = "10000";
+
 fn vhost(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
-    let mut count = Count::of_tests(real_components("vhost_guest"))?;
+    let mut connections = cargo(&["test", "--quiet", "--package=nexuserofs", "--test", "vhost_connections"]);
+    connections.env("NEXUSEROFS_VHOST_CONNECTIONS", VHOST_CONNECTIONS);
+    let mut count = Count::of_tests(connections)?;
+    count += Count::of_tests(real_components("vhost_guest"))?;
     let mut hostile = real_components("vhost_hostile");
     hostile.env("NEXUSEROFS_HOSTILE_SECONDS", context.fuzz_seconds.to_string());
     count += Count::of_tests(hostile)?;

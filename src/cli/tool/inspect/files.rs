@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::tool::names::shown;
 use crate::image::erofs::read::{Image, ReadAt};
+use crate::image::names::shown;
 use crate::image::overlay;
 use crate::image::tree::{self, DeviceNumber, Extent, Inode, InodeId, Node, Tree};
 

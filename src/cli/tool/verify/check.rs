@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use super::line::{Bad, State, Verified};
 use super::root::{self, Expected};
-use super::{owners, owners::Owners};
 use crate::cli::tool::error::{Error, with_causes};
 use crate::cli::tool::progress::Progress;
 use crate::cli::tool::subject::Subject;
 use crate::cli::tool::survey::survey;
 use crate::image::digest::Digest;
 use crate::image::erofs::header::{Checksum, Header};
+use crate::image::erofs::owners::{self, Owners};
 use crate::image::erofs::read::{self, ReadAt};
 use crate::image::tree::BLOCK_SIZE;
 use crate::image::verity::{self, Damage};

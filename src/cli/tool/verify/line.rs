@@ -5,15 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::owners::Owners;
 use super::root::{Expected, Origin};
 use crate::cli::tool::report::Line;
 use crate::cli::tool::subject::Subject;
 use crate::image::digest::Digest;
+use crate::image::erofs::owners::Owners;
 use crate::image::tree::BLOCK_SIZE;
-
-/// Most names that a line of text has; JSON has them all.
-const NAMES_MAX: usize = 8;
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +111,7 @@ impl Bad {
         let end = offset + bytes.saturating_sub(1);
         let reason = reason.as_deref().unwrap_or_default();
         match what {
-            What::Data => format!("bytes {offset} to {end}: {}", owners.text()),
+            What::Data => format!("bytes {offset} to {end}: {owners}"),
             What::Somewhere => {
                 format!(
                     "somewhere in bytes {offset} to {end}: the block of the tree that would tell is damaged too"
@@ -126,24 +123,6 @@ impl Bad {
             }
             What::CutOff => format!("the file is cut off: what follows byte {offset} cannot be read"),
         }
-    }
-}
-
-impl Owners {
-    fn text(&self) -> String {
-        let list = |what: &str, names: &std::collections::BTreeSet<String>| {
-            let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
-            let more = names.len().saturating_sub(NAMES_MAX);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (!names.is_empty()).then(|| format!("{what} {}{more}", shown.join(", ")))
-        };
-        let parts = [
-            self.superblock.then(|| "the superblock".to_owned()),
-            list("data of", &self.data_of),
-            list("metadata of", &self.metadata_of),
-        ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        if parts.is_empty() { "no file that could be told".to_owned() } else { parts.join("; ") }
     }
 }
 

@@ -1,11 +1,10 @@
 //! `nexuserofs verify`: whether layers are the ones that their root hashes were made of.
 //!
-//! * `root`: the root hash, and where it is from. * `check`: one file, every block. * `owners`: the files that
-//!   bad blocks belong to. * `line`: what is printed.
+//! * `root`: the root hash, and where it is from. * `check`: one file, every block.
+//! * `line`: what is printed.
 
 mod check;
 mod line;
-mod owners;
 mod root;
 
 use std::num::NonZeroUsize;

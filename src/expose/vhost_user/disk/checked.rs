@@ -20,12 +20,16 @@ use vm_memory::VolatileSlice;
 use super::Part;
 use super::fill::fill;
 use crate::expose::vhost_user::pieces::{Cursor, scatter};
-use crate::image::erofs::read::ReadAt;
+use crate::image::erofs::owners::{self, Owners};
+use crate::image::erofs::read::{Image, Limits, ReadAt};
 use crate::image::tree::BLOCK_SIZE;
 use crate::image::verity::{Lookup, LookupError, block_digest};
 
 /// Most blocks that are checked in one go: 128 KiB.
 const CHECKED_BLOCKS: u64 = 32;
+
+/// Most damaged blocks of a layer whose files are told: its metadata is read for each.
+const NAMED_BLOCKS: usize = 16;
 
 /// A block that is not what the layer's hash tree says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct DamagedBlock {
     /// Where the tree itself is damaged, if that is why the block cannot be checked: first byte of the tree's block in
     /// that file.
     pub tree: Option<u64>,
+    /// To what of the image it belongs. Empty after the first 16 blocks of a layer, which would take long to tell.
+    pub owners: Owners,
 }
 
 /// Told of damaged blocks.
@@ -144,16 +150,36 @@ impl Checked {
             Err(LookupError::Damaged { offset }) => Some(offset),
             Err(error) => return Err(io::Error::other(error)),
         };
-        // A guest that asks for it again and again must not fill the log.
-        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(block) {
-            (report.0)(&DamagedBlock { layer: part.path.clone(), offset: block * BLOCK_SIZE, tree: damaged });
-        }
+        self.report(part, block, damaged, report);
         Err(io::Error::new(io::ErrorKind::InvalidData, Damaged))
+    }
+
+    /// Reports a block, unless it was: a guest that asks for it again and again must not fill the log.
+    fn report(&self, part: &Part, block: u64, tree: Option<u64>, report: &Report) {
+        let reported = {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            reported.insert(block).then(|| reported.len())
+        };
+        let Some(reported) = reported else { return };
+        let offset = block * BLOCK_SIZE;
+        let owners = if reported <= NAMED_BLOCKS { owners_of(&part.file, offset) } else { Owners::default() };
+        (report.0)(&DamagedBlock { layer: part.path.clone(), offset, tree, owners });
     }
 
     fn bit(&self, block: u64) -> Option<(&AtomicU64, u64)> {
         Some((self.right.get(usize::try_from(block / 64).ok()?)?, 1 << (block % 64)))
     }
+}
+
+/// The files that a block belongs to, as far as the image can still tell.
+fn owners_of(file: &File, offset: u64) -> Owners {
+    let source = Source(file);
+    let survey = Image::survey(&source, &Limits::default());
+    let owners = survey.ok().and_then(|(image, places)| {
+        let block = offset..offset + BLOCK_SIZE;
+        owners::of(&image, &places, &[block]).pop()
+    });
+    owners.unwrap_or_default()
 }
 
 /// Marks the error of a read that was answered to the guest and reported already.

@@ -69,7 +69,7 @@ impl Disk {
     /// An image that is laid out as `map` says. `parts` are the files that it names, in the order of their numbers.
     ///
     /// `report` is told of every block that is not what its tree says, once of each, on the thread that answers the
-    /// guest.
+    /// guest. [`log_damage`] is one.
     ///
     /// # Errors
     /// If a file is missing, is open for writing, is no regular file or is shorter than the map says, or a tree is in
@@ -117,6 +117,20 @@ impl Disk {
 
     pub(super) const fn contents(&self) -> &Contents {
         &self.contents
+    }
+}
+
+/// Says in the log which block of which layer is damaged, and what that belongs to.
+pub fn log_damage(block: &DamagedBlock) {
+    let DamagedBlock { layer, offset, tree, owners } = block;
+    let layer = layer.display();
+    match tree {
+        None => {
+            tracing::error!(%layer, offset, %owners, "a block is not what the layer's hash tree says: pull the image again")
+        }
+        Some(tree) => {
+            tracing::error!(%layer, offset, tree, %owners, "the layer's hash tree is damaged: pull the image again")
+        }
     }
 }
 

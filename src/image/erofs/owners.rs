@@ -1,26 +1,52 @@
-//! The files of an image that bad blocks belong to.
+//! The files of an image that some of its bytes belong to: whoever finds damage says what is lost.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::cli::tool::names::Names;
 use crate::image::erofs::read::{Image, InodePlace, ReadAt};
+use crate::image::names::Names;
 use crate::image::tree::{BLOCK_SIZE, Extent, InodeId, Node};
 
 /// Where the superblock's block ends, as dm-verity counts them.
 const SUPERBLOCK_END: u64 = BLOCK_SIZE;
 
-/// To what a run of bad blocks belongs.
+/// To what a run of bytes belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Owners {
+pub struct Owners {
     /// Files with data in it.
-    pub(super) data_of: BTreeSet<String>,
+    pub data_of: BTreeSet<String>,
     /// Files and directories whose metadata is in it: inodes, attributes, entries, targets of links.
-    pub(super) metadata_of: BTreeSet<String>,
+    pub metadata_of: BTreeSet<String>,
     /// Whether it holds the superblock.
-    pub(super) superblock: bool,
+    pub superblock: bool,
+}
+
+/// Most names that are shown of each kind.
+const NAMES_MAX: usize = 8;
+
+impl fmt::Display for Owners {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |what: &str, names: &BTreeSet<String>| {
+            let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+            let more = names.len().saturating_sub(NAMES_MAX);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("{what} {}{more}", shown.join(", ")))
+        };
+        let parts = [
+            self.superblock.then(|| "the superblock".to_owned()),
+            list("data of", &self.data_of),
+            list("metadata of", &self.metadata_of),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() {
+            formatter.write_str("no file that could be told")
+        } else {
+            formatter.write_str(&parts.join("; "))
+        }
+    }
 }
 
 /// What of an inode is somewhere.
@@ -31,7 +57,8 @@ enum Part {
 }
 
 /// To what each of these runs of bytes belongs. They ascend and do not touch.
-pub(super) fn of<S: ReadAt>(image: &Image<S>, places: &[InodePlace], runs: &[Range<u64>]) -> Vec<Owners> {
+#[must_use]
+pub fn of<S: ReadAt>(image: &Image<S>, places: &[InodePlace], runs: &[Range<u64>]) -> Vec<Owners> {
     let names = Names::of(image.tree());
     let mut owners = vec![Owners::default(); runs.len()];
     let mut claim = |range: Range<u64>, inode: InodeId, part: Part| {

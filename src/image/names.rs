@@ -6,13 +6,14 @@ use crate::image::tree::{InodeId, Node, Tree};
 
 /// By inode, the directory and the name under which it was met first.
 #[derive(Debug)]
-pub(super) struct Names<'t> {
+pub struct Names<'t> {
     first: Vec<Option<(InodeId, &'t [u8])>>,
 }
 
 impl<'t> Names<'t> {
     /// The names in a tree.
-    pub(super) fn of(tree: &'t Tree) -> Self {
+    #[must_use]
+    pub fn of(tree: &'t Tree) -> Self {
         let mut first = vec![None; tree.inodes.len()];
         for (inode, id) in tree.inodes.iter().zip((0..).map(InodeId)) {
             let Node::Directory(directory) = &inode.node else { continue };
@@ -26,7 +27,8 @@ impl<'t> Names<'t> {
     }
 
     /// A path of an inode, from `/` on.
-    pub(super) fn path(&self, inode: InodeId) -> String {
+    #[must_use]
+    pub fn path(&self, inode: InodeId) -> String {
         let mut parts = Vec::new();
         let mut at = inode;
         // The root is in no directory.
@@ -40,7 +42,8 @@ impl<'t> Names<'t> {
 }
 
 /// Bytes as text. What a terminal could take for a command is escaped, as is what is no text.
-pub(super) fn shown(bytes: &[u8]) -> String {
+#[must_use]
+pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
