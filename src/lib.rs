@@ -5,7 +5,7 @@
 //! Each room uses only the rooms below it; `tests/floors/` fails on an import that runs upward.
 //!
 //! ```text
-//! bin → cli → app → service → snapshot, diff → layer, store, expose, trust → image
+//! bin → cli → app → service → snapshot, diff → layer, store, expose, trust, client → image
 //! config, error, telemetry: usable above image
 //! sys: the only unsafe code, used by layer, expose and snapshot
 //! ```
@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod diff;
 pub mod error;

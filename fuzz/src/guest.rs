@@ -1,11 +1,17 @@
 //! What a host gives to a guest: it is read or refused, and what is read is written as it was.
 
+use std::collections::BTreeSet;
+
 use nexuserofs_guest::canonical::Canonical;
 use nexuserofs_guest::command_line::CommandLine;
-use nexuserofs_guest::descriptor::{Descriptor, HEADER_BYTES, from_storages, payload_length, to_block};
+use nexuserofs_guest::descriptor::{
+    Descriptor, HEADER_BYTES, ImageSource, from_storages, payload_length, to_block,
+};
+use nexuserofs_guest::devices::{BlockDevice, BlockDevices, Query};
 use nexuserofs_guest::manifest::{Manifest, SignedManifest, Statement, UnixTime};
-use nexuserofs_guest::policy::{Policy, Rule};
-use nexuserofs_guest::{NoPlan, devices::BlockDevices, plan};
+use nexuserofs_guest::policy::{Policy, Rule, UpperKind};
+use nexuserofs_guest::verity::{DeviceNumber, Parameters};
+use nexuserofs_guest::{NoPlan, plan};
 
 /// Reads `input` behind its first byte as the document that this byte says.
 pub fn check(input: &[u8]) {
@@ -39,11 +45,46 @@ fn descriptor(bytes: &[u8]) {
     let nothing = Policy::new(Rule::Exact([].into()));
     let refused = plan(&found, &nothing, &BlockDevices::default(), UnixTime(0));
     assert!(matches!(refused, Err(NoPlan::Refused(_))));
+    planned_of_everything(&found);
+}
+
+/// A host that has every disk that is asked for, and a policy that takes all that this host says: what comes of it is
+/// still what the manifest says.
+fn planned_of_everything(descriptor: &Descriptor) {
+    let manifest = &descriptor.signed.manifest;
+    let policy = Policy {
+        rule: Rule::Exact([manifest.image_hash()].into()),
+        uppers: UpperKind::ALL.into_iter().collect(),
+    };
+    let serials: BTreeSet<&str> = descriptor.assembly.queries().filter_map(serial).collect();
+    let disks = serials.into_iter().zip(0..).map(|(serial, minor)| BlockDevice {
+        name: format!("vd{minor}"),
+        number: DeviceNumber { major: 253, minor },
+        bytes: u64::MAX,
+        serial: Some(serial.to_owned()),
+        scsi_serial: None,
+        pci: None,
+        scsi_address: None,
+        partition: None,
+    });
+    let Ok(planned) = plan(descriptor, &policy, &BlockDevices::new(disks.collect()), UnixTime(0)) else { return };
+    let listed: Vec<&Parameters> = match &descriptor.assembly.image {
+        ImageSource::Layers(_) => manifest.layers().iter().map(|layer| &layer.fields().verity).collect(),
+        ImageSource::Merged(_) => manifest.merged().map(|merged| &merged.fields().verity).into_iter().collect(),
+    };
+    assert!(planned.lowers().iter().map(|lower| &lower.verity).eq(listed));
+}
+
+fn serial(query: &Query) -> Option<&str> {
+    match query {
+        Query::Serial(serial) => Some(serial.as_str()),
+        _ => None,
+    }
 }
 
 fn storages(bytes: &[u8]) {
     if let Ok(assembly) = from_storages(bytes) {
-        assert!(!assembly.layers.is_empty());
+        assert!(!assembly.image.sources().is_empty());
     }
 }
 

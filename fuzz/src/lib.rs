@@ -10,6 +10,7 @@ mod independent;
 mod listing;
 pub mod reader;
 pub mod superblock;
+pub mod vhost;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader};

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::digest::Digest;
 use crate::manifest::{
-    Fields, Image, Layer, LayoutVersion, Manifest, Platform, PublicKey, Signature, SignatureBytes,
+    Fields, Image, Layer, LayoutVersion, Manifest, Merged, Platform, PublicKey, Signature, SignatureBytes,
     SignedManifest, Statement, UnixTime,
 };
 use crate::verity::{self, BlockSize, Parameters, RootDigest, Salt};
@@ -39,8 +39,16 @@ pub(crate) fn manifest(layers: usize) -> Manifest {
             variant: None,
         },
         layers: (1..=layers as u16).map(|seed| layer(u64::from(seed) * 3, seed)).collect(),
+        merged: None,
     })
     .unwrap()
+}
+
+/// The same with a merged image that has five blocks of metadata.
+pub(crate) fn merged_manifest(layers: usize) -> Manifest {
+    let fields = manifest(layers).fields().clone();
+    let blocks = fields.layers.iter().map(|layer| layer.fields().size / 4096).sum::<u64>() + 5;
+    Manifest::new(Fields { merged: Some(Merged::of(verity(blocks, 99)).unwrap()), ..fields }).unwrap()
 }
 
 pub(crate) fn key(seed: u8) -> SigningKey {

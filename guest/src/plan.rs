@@ -1,12 +1,15 @@
 //! What is to be done, decided before anything is done.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
+use crate::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource};
 use crate::devices::{BlockDevice, BlockDevices, Lookup};
-use crate::manifest::{ImageHash, Layer, LayerFields, UnixTime};
+use crate::ext4;
+use crate::manifest::{ImageHash, Layer, LayerFields, Manifest, MergedFields, UnixTime};
+use crate::part::Part;
 use crate::policy::{Approved, Policy, Refusal};
 use crate::verity::{DeviceNumber, Parameters};
 
@@ -18,9 +21,12 @@ pub struct Plan {
     upper: Upper,
 }
 
-/// A layer on its device.
+/// A part of the image on its device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lower {
+    /// Which part.
+    #[serde(serialize_with = "as_text")]
+    pub part: Part,
     /// The kernel's name of the device.
     pub device: String,
     /// Its number.
@@ -45,6 +51,16 @@ pub enum Upper {
     Device {
         /// The device's node.
         path: String,
+    },
+    /// A new file system on an encrypted device.
+    Encrypted {
+        /// The kernel's name of the device.
+        device: String,
+        /// Its number.
+        #[serde(serialize_with = "as_text")]
+        number: DeviceNumber,
+        /// Its size in bytes.
+        bytes: u64,
     },
 }
 
@@ -71,15 +87,16 @@ pub fn plan(
     now: UnixTime,
 ) -> Result<Plan, NoPlan> {
     let approved = approve(descriptor, policy, now)?;
-    let assembly = &descriptor.assembly;
-    let mut used = Vec::with_capacity(assembly.layers.len() + 1);
-    let mut lowers = Vec::with_capacity(assembly.layers.len());
-    for (index, (layer, source)) in approved.manifest().layers().iter().zip(&assembly.layers).enumerate() {
+    let Assembly { image, upper } = &descriptor.assembly;
+    let content = content(approved.manifest(), image)?;
+    let mut used = Vec::with_capacity(content.len() + 1);
+    let mut lowers = Vec::with_capacity(content.len());
+    for (what, source) in content.into_iter().zip(image.sources()) {
         let device = devices.find(&source.device)?;
-        lowers.push(lower(index, layer, device)?);
-        used.push((device, Some(layer)));
+        lowers.push(what.on(device)?);
+        used.push((device, Some(what.verity)));
     }
-    let upper = match &assembly.upper {
+    let upper = match upper {
         UpperSource::None => Upper::None,
         UpperSource::Tmpfs { size } => Upper::Tmpfs { size: *size },
         UpperSource::Device(query) => {
@@ -87,19 +104,54 @@ pub fn plan(
             used.push((device, None));
             Upper::Device { path: device.path() }
         }
+        UpperSource::Encrypted(query) => {
+            let device = devices.find(query)?;
+            used.push((device, None));
+            encrypted(device)?
+        }
     };
     each_once(&used)?;
     Ok(Plan { image_hash: approved.image_hash(), lowers, upper })
 }
 
-/// A layer on a device that is large enough for it.
-fn lower(index: usize, layer: &Layer, device: &BlockDevice) -> Result<Lower, Refusal> {
-    let LayerFields { size, verity, .. } = layer.fields();
-    let name = device.name.clone();
-    match device.bytes >= *size {
-        true => Ok(Lower { device: name, number: device.number, verity: verity.clone() }),
-        false => {
-            Err(Refusal::DeviceTooSmall { layer: index, device: name, needed: *size, found: device.bytes })
+/// What a device has to hold.
+#[derive(Clone, Copy)]
+struct Content<'a> {
+    part: Part,
+    bytes: u64,
+    verity: &'a Parameters,
+}
+
+impl Content<'_> {
+    /// This on a device that is large enough for it.
+    fn on(self, device: &BlockDevice) -> Result<Lower, Refusal> {
+        let Self { part, bytes, verity } = self;
+        let name = device.name.clone();
+        match device.bytes >= bytes {
+            true => Ok(Lower { part, device: name, number: device.number, verity: verity.clone() }),
+            false => Err(Refusal::DeviceTooSmall { part, device: name, needed: bytes, found: device.bytes }),
+        }
+    }
+}
+
+/// What the devices of the image have to hold, by the manifest, in the host's form of it.
+fn content<'a>(manifest: &'a Manifest, image: &ImageSource) -> Result<Vec<Content<'a>>, Refusal> {
+    match image {
+        ImageSource::Layers(given) if given.len() != manifest.layers().len() => {
+            Err(Refusal::LayerCount { listed: manifest.layers().len(), given: given.len() })
+        }
+        ImageSource::Layers(_) => {
+            let layers = manifest.layers().iter().map(Layer::fields).enumerate();
+            let content = |(index, layer): (usize, &'a LayerFields)| Content {
+                part: Part::Layer(index),
+                bytes: layer.size,
+                verity: &layer.verity,
+            };
+            Ok(layers.map(content).collect())
+        }
+        ImageSource::Merged(_) => {
+            let MergedFields { size, verity, .. } = manifest.merged().ok_or(Refusal::NotMerged)?.fields();
+            Ok(vec![Content { part: Part::Merged, bytes: *size, verity }])
         }
     }
 }
@@ -120,25 +172,27 @@ pub fn approve<'a>(
     if !policy.uppers.contains(&kind) {
         return Err(Refusal::UpperNotAllowed { kind });
     }
-    same_layers(approved.manifest().layers(), assembly)?;
-    Ok(approved)
+    let content = content(approved.manifest(), &assembly.image)?;
+    let differs = |(what, source): &(Content<'_>, &LayerSource)| {
+        source.claim.as_ref().is_some_and(|claim| claim != what.verity)
+    };
+    match content.into_iter().zip(assembly.image.sources()).find(differs) {
+        Some((Content { part, .. }, _)) => Err(Refusal::ParametersDiffer { part }),
+        None => Ok(approved),
+    }
 }
 
-fn same_layers(layers: &[Layer], assembly: &Assembly) -> Result<(), Refusal> {
-    if layers.len() != assembly.layers.len() {
-        return Err(Refusal::LayerCount { listed: layers.len(), given: assembly.layers.len() });
-    }
-    let differs = |(layer, source): (&Layer, &LayerSource)| {
-        source.claim.as_ref().is_some_and(|claim| *claim != layer.fields().verity)
-    };
-    match layers.iter().zip(&assembly.layers).position(differs) {
-        Some(layer) => Err(Refusal::ParametersDiffer { layer }),
-        None => Ok(()),
+/// An upper on a device that a file system fits on.
+fn encrypted(device: &BlockDevice) -> Result<Upper, Refusal> {
+    let BlockDevice { name, number, bytes, .. } = device;
+    match *bytes >= ext4::SMALLEST {
+        true => Ok(Upper::Encrypted { device: name.clone(), number: *number, bytes: *bytes }),
+        false => Err(Refusal::UpperTooSmall { device: name.clone(), needed: ext4::SMALLEST, found: *bytes }),
     }
 }
 
 /// Refuses a device that is given for two things. The same layer twice is one thing: images have it.
-fn each_once(used: &[(&BlockDevice, Option<&Layer>)]) -> Result<(), Refusal> {
+fn each_once(used: &[(&BlockDevice, Option<&Parameters>)]) -> Result<(), Refusal> {
     let mut purposes = BTreeMap::new();
     for (device, purpose) in used {
         let earlier = purposes.insert(device.number, purpose);
@@ -156,7 +210,7 @@ impl Plan {
         self.image_hash
     }
 
-    /// The layers, oldest first; one at least.
+    /// The layers, oldest first, or the merged image alone; one at least.
     #[must_use]
     pub fn lowers(&self) -> &[Lower] {
         &self.lowers
@@ -169,8 +223,8 @@ impl Plan {
     }
 }
 
-fn as_text<S: serde::Serializer>(number: &DeviceNumber, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(number)
+fn as_text<S: serde::Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 #[cfg(test)]
@@ -218,7 +272,7 @@ mod tests {
             descriptor: Descriptor {
                 signed: manifest.clone().into(),
                 assembly: Assembly {
-                    layers: (0..layers.len()).map(source).collect(),
+                    image: ImageSource::Layers((0..layers.len()).map(source).collect()),
                     upper: UpperSource::Tmpfs { size: None },
                 },
             },
@@ -227,7 +281,25 @@ mod tests {
         }
     }
 
+    /// The image on the device `m`, an upper on `up`, and a policy for exactly this.
+    fn merged_setup(manifest: &Manifest) -> Setup {
+        let mut setup = setup(manifest);
+        let size = manifest.merged().map_or(1 << 20, |merged| merged.fields().size);
+        setup.devices.push(device("m", 98, size));
+        setup.descriptor.assembly.image =
+            ImageSource::Merged(LayerSource { device: query("m"), claim: None });
+        setup
+    }
+
     impl Setup {
+        /// Changes what the host says about the layers.
+        fn layers(&mut self) -> &mut Vec<LayerSource> {
+            match &mut self.descriptor.assembly.image {
+                ImageSource::Layers(layers) => layers,
+                ImageSource::Merged(_) => panic!("no layers"),
+            }
+        }
+
         fn plan(&self) -> Result<Plan, NoPlan> {
             plan(&self.descriptor, &self.policy, &BlockDevices::new(self.devices.clone()), NOW)
         }
@@ -255,10 +327,10 @@ mod tests {
     #[test]
     fn one_layer_more_or_fewer_is_refused() {
         let mut more = setup(&fixtures::manifest(2));
-        more.descriptor.assembly.layers.push(LayerSource { device: query("up"), claim: None });
+        more.layers().push(LayerSource { device: query("up"), claim: None });
         assert_eq!(more.refused(), "layer_count");
         let mut fewer = setup(&fixtures::manifest(2));
-        fewer.descriptor.assembly.layers.pop();
+        fewer.layers().pop();
         assert_eq!(fewer.refused(), "layer_count");
     }
 
@@ -283,7 +355,7 @@ mod tests {
     fn each_parameter_that_the_host_says_otherwise_is_refused() {
         let mut setup = setup(&fixtures::manifest(2));
         let right = fixtures::manifest(2).layers()[1].fields().verity.clone();
-        setup.descriptor.assembly.layers[1].claim = Some(right.clone());
+        setup.layers()[1].claim = Some(right.clone());
         assert!(setup.plan().is_ok());
         let fields = right.fields();
         let one_less = std::num::NonZeroU64::new(fields.data_blocks.get() - 1).unwrap();
@@ -297,7 +369,7 @@ mod tests {
                 ..fields.clone()
             },
         ] {
-            setup.descriptor.assembly.layers[1].claim = Some(Parameters::new(fields).unwrap());
+            setup.layers()[1].claim = Some(Parameters::new(fields).unwrap());
             assert_eq!(setup.refused(), "parameters_differ");
         }
     }
@@ -312,13 +384,13 @@ mod tests {
     #[test]
     fn one_device_for_two_things_is_refused_but_one_layer_twice_is_one_thing() {
         let mut setup1 = setup(&fixtures::manifest(2));
-        setup1.descriptor.assembly.layers[0].device = query("l1");
+        setup1.layers()[0].device = query("l1");
         assert_eq!(setup1.refused(), "device_twice");
 
         let mut fields = fixtures::manifest(1).fields().clone();
         fields.layers.push(fields.layers[0].clone());
         let mut twice = setup(&Manifest::new(fields).unwrap());
-        twice.descriptor.assembly.layers[1].device = query("l0");
+        twice.layers()[1].device = query("l0");
         assert_eq!(twice.plan().unwrap().lowers().len(), 2);
     }
 
@@ -334,11 +406,54 @@ mod tests {
     }
 
     #[test]
+    fn a_merged_image_gets_the_manifests_parameters_for_it() {
+        let manifest = fixtures::merged_manifest(3);
+        let merged = manifest.merged().unwrap().fields();
+        let mut setup = merged_setup(&manifest);
+        let [lower] = setup.plan().unwrap().lowers.try_into().unwrap();
+        assert_eq!((lower.part, lower.device.as_str()), (Part::Merged, "m"));
+        assert_eq!(lower.verity, merged.verity);
+        setup.devices.last_mut().unwrap().bytes -= 512;
+        assert_eq!(setup.refused(), "device_too_small");
+        let claim = Some(manifest.layers()[0].fields().verity.clone());
+        setup.descriptor.assembly.image = ImageSource::Merged(LayerSource { device: query("m"), claim });
+        assert_eq!(setup.refused(), "parameters_differ");
+        setup.descriptor.assembly.image =
+            ImageSource::Merged(LayerSource { device: query("up"), claim: None });
+        setup.descriptor.assembly.upper = UpperSource::Device(query("up"));
+        setup.policy.uppers.insert(UpperKind::Device);
+        assert_eq!(setup.refused(), "device_twice");
+        // The layers of such a manifest can be given one by one too.
+        assert_eq!(super::tests::setup(&manifest).plan().unwrap().lowers().len(), 3);
+    }
+
+    #[test]
+    fn a_merged_image_that_the_manifest_has_not_is_refused() {
+        assert_eq!(merged_setup(&fixtures::manifest(3)).refused(), "not_merged");
+    }
+
+    #[test]
+    fn an_encrypted_upper_has_to_be_allowed_and_to_have_room() {
+        let mut setup = setup(&fixtures::manifest(1));
+        setup.descriptor.assembly.upper = UpperSource::Encrypted(query("up"));
+        assert_eq!(setup.refused(), "upper_not_allowed");
+        setup.policy.uppers.insert(UpperKind::Encrypted);
+        let number = DeviceNumber { major: 253, minor: 99 };
+        let upper = Upper::Encrypted { device: "up".to_owned(), number, bytes: 1 << 20 };
+        assert_eq!(setup.plan().unwrap().upper(), &upper);
+        setup.devices.last_mut().unwrap().bytes = ext4::SMALLEST - 1;
+        assert_eq!(setup.refused(), "upper_too_small");
+        setup.descriptor.assembly.upper = UpperSource::Encrypted(query("l0"));
+        setup.devices[0].bytes = 1 << 20;
+        assert_eq!(setup.refused(), "device_twice");
+    }
+
+    #[test]
     fn devices_that_are_missing_or_ambiguous_are_no_refusal_of_the_policy() {
         let mut setup = setup(&fixtures::manifest(2));
         setup.devices[0].serial = Some("l1".to_owned());
         assert!(matches!(setup.plan(), Err(NoPlan::Device(Lookup::Missing { .. }))));
-        setup.descriptor.assembly.layers[0].device = query("l1");
+        setup.layers()[0].device = query("l1");
         assert!(matches!(setup.plan(), Err(NoPlan::Device(Lookup::Ambiguous { .. }))));
     }
 }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::cache::{Cache, remove_tree};
-use crate::cargo;
+use crate::cargo::{self, Tests};
+use crate::guest::image_init;
 use crate::host::TestHost;
 use crate::host::tools::Extra;
 use crate::images::{Image, bench, demo, encodings, trees};
@@ -25,8 +26,12 @@ pub struct Needs {
     pub trees: bool,
     /// The layers of the benchmark.
     pub bench: bool,
+    /// A kernel, QEMU and the program `nexuserofs-guest`, for [`image_init::Machine::inside`].
+    pub guests: bool,
     /// Parts of the test host that only some tests use.
     pub extras: &'static [Extra],
+    /// The project's own test programs that are run inside, by their names in `tests/`.
+    pub tests: &'static [&'static str],
 }
 
 /// The test host from inside, with the images that were made.
@@ -74,10 +79,14 @@ pub fn run(
                 .programs
                 .map(|profile| steps.run("our programs", || cargo::build(profile)))
                 .transpose()?;
-            summary(steps);
+            let guest_program = needs.guests.then(|| image_init::make(&cache, steps)).transpose()?;
             let scratch = Scratch::create(&cache)?;
+            let own_tests = own_tests(needs.tests, &scratch, steps)?;
+            summary(steps);
             let visible = Visible {
                 programs: programs.as_deref(),
+                own_tests: &own_tests,
+                guest_program: guest_program.as_deref(),
                 cache: cache.root(),
                 project: project(),
                 scratch: scratch.path(),
@@ -110,6 +119,18 @@ fn extras(cache: &Cache, wanted: &[Extra], steps: &Steps<'_>) -> Result<Vec<(Str
         Ok((extra.name().to_owned(), directory))
     };
     wanted.iter().map(make).collect()
+}
+
+/// Builds test programs of the project, and puts them into a directory of their own.
+fn own_tests(names: &[&'static str], scratch: &Scratch, steps: &Steps<'_>) -> Result<PathBuf> {
+    let directory = scratch.path().join("own-tests");
+    fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
+    for name in names {
+        let what = format!("our own tests, {name}");
+        let program = steps.run(&what, || cargo::test_program("nexuserofs", Tests::Named(name)))?;
+        fs::copy(&program, directory.join(name)).with_context(|| format!("copy {}", program.display()))?;
+    }
+    Ok(directory)
 }
 
 /// The project's source tree.

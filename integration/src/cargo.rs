@@ -20,13 +20,14 @@ pub enum Profile {
     Release,
 }
 
-/// Builds our programs and returns the directory in which cargo put them.
+/// Builds our programs, examples in a directory of their own, and returns the directory in which cargo put them.
 ///
 /// # Errors
 /// cargo fails.
 pub fn build(profile: Profile) -> Result<(PathBuf, Outcome)> {
-    let build =
-        Run::new(cargo()).args(["build", "--quiet", "--package", "nexuserofs", "--bins"]).dir(project());
+    let build = Run::new(cargo())
+        .args(["build", "--quiet", "--package", "nexuserofs", "--bins", "--examples"])
+        .dir(project());
     let (build, directory) = match profile {
         Profile::Debug => (build, "debug"),
         Profile::Release => (build.arg("--release"), "release"),

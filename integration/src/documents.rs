@@ -1,6 +1,7 @@
-//! `docs/compatibility.md` names tests as evidence: they have to be there.
+//! `docs/compatibility.md` and `docs/threat-model.md` name tests as evidence: they have to be there.
 
 use std::fs;
+use std::path::Path;
 
 use crate::bed::project;
 
@@ -24,4 +25,35 @@ fn every_test_that_the_document_on_compatibility_names_exists() {
         }
     }
     assert!(named > 20, "only {named} tests are named: is the table still a table?");
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let document = fs::read_to_string(project().join("docs/threat-model.md")).unwrap();
+    let mut sources = String::new();
+    for directory in ["guest/src", "integration/tests"] {
+        read_below(&project().join(directory), &mut sources);
+    }
+    let mut named = 0;
+    for line in document.lines().filter(|line| line.starts_with("| ")) {
+        for test in quoted(line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap()) {
+            let is_there =
+                [format!("fn {test}("), format!("\"{test}\"")].iter().any(|text| sources.contains(text));
+            assert!(is_there, "there is no test {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} tests are named: is the table still a table?");
+}
+
+/// The text of every source file below a directory.
+fn read_below(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_below(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
 }

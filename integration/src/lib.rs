@@ -8,7 +8,8 @@
 //! * [`stage`]: a program runs itself again inside that root, as the first process of mount and process
 //!   namespaces of its own. Whatever it starts or mounts there ends with it.
 //!
-//! What needs another kernel runs in a virtual machine with the same parts in it: [`guest`].
+//! What needs another kernel runs in a virtual machine with the same parts in it: [`guest`]. Disks behind vhost-user
+//! sockets need none: [`vhost`].
 //!
 //! [`bed`] goes that whole way, and [`harness`] is main of the test programs. Inside, [`node`] starts a registry, containerd and our daemon, [`tree`] compares file trees, and
 //! [`leaks`] finds what was left behind.
@@ -30,9 +31,11 @@ pub mod images;
 pub mod leaks;
 pub mod machine;
 pub mod node;
+pub mod own_tests;
 pub mod progress;
 pub mod random;
 pub mod soak;
 pub mod stage;
 pub mod tree;
 pub mod unpack;
+pub mod vhost;

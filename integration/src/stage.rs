@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use crate::host::TestHost;
 use crate::host::tools::Extra;
 
+/// Where the project's own test programs lie inside.
+const OWN_TESTS: &str = "/testbed/own-tests";
+
 /// Carries the stage, as JSON, from one run of the program to the next.
 const VARIABLE: &str = "NEXUSEROFS_TEST_BED";
 
@@ -46,6 +49,11 @@ pub struct Place {
     pub scratch: PathBuf,
     /// Versions of the host's packages, one per line.
     pub versions: String,
+    /// The program `nexuserofs-guest`. Absent where guests were not asked for.
+    pub guest_program: PathBuf,
+    /// A root directory with the machine's own programs, QEMU among them. The scratch directory and the cache
+    /// folder have the same paths in it.
+    pub machine: PathBuf,
     /// Directories of the parts that were asked for besides, by name.
     extras: Vec<(String, PathBuf)>,
 }
@@ -60,8 +68,16 @@ impl Place {
             project: payload.join("project"),
             scratch: scratch.to_owned(),
             versions: String::new(),
+            guest_program: payload.join("nexuserofs-guest"),
+            machine: payload.join("machine"),
             extras: Vec::new(),
         }
+    }
+
+    /// The directory of the project's own test programs that were asked for.
+    #[must_use]
+    pub fn own_tests(&self) -> &Path {
+        Path::new(OWN_TESTS)
     }
 
     /// The directory of a part of the test host that was asked for.
@@ -109,6 +125,10 @@ enum Message {
 pub struct Visible<'a> {
     /// Where cargo put the project's programs, if they were built.
     pub programs: Option<&'a Path>,
+    /// Where the project's own test programs lie that were asked for.
+    pub own_tests: &'a Path,
+    /// The program `nexuserofs-guest`, if it was built.
+    pub guest_program: Option<&'a Path>,
     /// The cache folder.
     pub cache: &'a Path,
     /// The project's source tree.
@@ -158,6 +178,8 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
         project: "/testbed/project".into(),
         scratch: "/testbed/scratch".into(),
         versions: host.versions.clone(),
+        guest_program: "/testbed/nexuserofs-guest".into(),
+        machine: MACHINE.into(),
         extras: visible.extras_inside(Path::new("/testbed/cache"))?,
     };
     let base = visible.scratch.join("root");
@@ -169,10 +191,13 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
         (host.tools.clone(), inside.tools.clone()),
         (visible.cache.to_owned(), inside.cache.clone()),
         (visible.project.to_owned(), inside.project.clone()),
-        (scratch, inside.scratch.clone()),
+        (scratch.clone(), inside.scratch.clone()),
+        (visible.own_tests.to_owned(), OWN_TESTS.into()),
         (program.clone(), PROGRAM.into()),
     ];
     binds.extend(visible.programs.map(|programs| (programs.to_owned(), inside.programs.clone())));
+    binds.extend(visible.guest_program.map(|program| (program.to_owned(), inside.guest_program.clone())));
+    binds.extend(machine(&[(visible.cache, &inside.cache), (&scratch, &inside.scratch)]));
     let entrance = Entrance { root: host.root.clone(), base, binds, inside };
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"])
@@ -182,6 +207,17 @@ pub fn enter(host: &TestHost, visible: &Visible<'_>) -> Result<ExitCode> {
         .status()
         .context("run unshare")?;
     Ok(exit_code(status.code()))
+}
+
+/// The root directory with the machine's own programs, inside.
+const MACHINE: &str = "/testbed/machine";
+
+/// What that root is made of: directories of the machine, and these besides under the names that they have inside.
+fn machine(shared: &[(&Path, &Path)]) -> Vec<(PathBuf, PathBuf)> {
+    let own = ["/usr", "/bin", "/lib", "/lib64", "/dev"].map(Path::new).into_iter();
+    let own = own.filter(|directory| directory.is_dir()).map(|directory| (directory, directory));
+    let all = own.chain(shared.iter().copied());
+    all.map(|(source, target)| (source.to_owned(), below(Path::new(MACHINE), target))).collect()
 }
 
 /// This program's own file, inside.
@@ -200,7 +236,7 @@ impl Entrance {
             .with_context(|| format!("mount a tmpfs on {}", self.base.display()))?;
         let root = overlay(&self.root, &self.base)?;
         for (source, target) in &self.binds {
-            bind(source, &inside(&root, target))?;
+            bind(source, &below(&root, target))?;
         }
         system_directories(&root)?;
         network_files(&root)?;
@@ -238,7 +274,7 @@ fn overlay(lower: &Path, base: &Path) -> Result<PathBuf> {
 }
 
 /// `path`, which is absolute, below `root`.
-fn inside(root: &Path, path: &Path) -> PathBuf {
+fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
@@ -254,7 +290,7 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
 
 fn system_directories(root: &Path) -> Result<()> {
     for dir in ["/sys", "/dev"] {
-        mount_bind_recursive(dir, inside(root, Path::new(dir))).with_context(|| format!("bind {dir}"))?;
+        mount_bind_recursive(dir, below(root, Path::new(dir))).with_context(|| format!("bind {dir}"))?;
     }
     mount("proc", root.join("proc"), "proc", MountFlags::empty(), None).context("mount /proc")?;
     for dir in ["run", "tmp"] {

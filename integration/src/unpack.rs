@@ -203,7 +203,10 @@ async fn sync(file: Option<PathBuf>) -> Result<()> {
 }
 
 /// Seconds of CPU that processes and their ended children have used, from `/proc/PID/stat`.
-fn cpu_seconds(pids: &[u32]) -> Result<f64> {
+///
+/// # Errors
+/// One of them runs no more.
+pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     let mut ticks = 0;
     for pid in pids {

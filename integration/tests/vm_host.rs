@@ -20,15 +20,16 @@ use nexuserofs_integration::guest::init::{PAYLOAD, kernel_log};
 use nexuserofs_integration::harness::eventually;
 use nexuserofs_integration::images::shell::{self, MARKED};
 use nexuserofs_integration::node::{DaemonOptions, HOST_SNAPSHOTTER, Node, NodeOptions, Pull, SNAPSHOTTER};
+use nexuserofs_integration::own_tests::OwnTests;
 use nexuserofs_integration::stage::Place;
 
 const TESTS: &[Test] = &[
     Test { name: "the_kernel_has_dm_verity", run: |_| device_mapper() },
     Test { name: "devices_are_as_veritysetup_makes_them", run: as_veritysetup },
-    Test { name: "project_quotas_limit_directories", run: |place| QUOTAS.run(place) },
-    Test { name: "the_daemon_mounts_checked_layers", run: |place| CHECKED_MOUNTS.run(place) },
-    Test { name: "the_kernel_seals_files", run: |place| SEALS.run(place) },
-    Test { name: "layers_are_sealed_and_measured", run: |place| PROTECTION.run(place) },
+    Test { name: "project_quotas_limit_directories", run: |place| own(QUOTAS, place) },
+    Test { name: "the_daemon_mounts_checked_layers", run: |place| own(CHECKED_MOUNTS, place) },
+    Test { name: "the_kernel_seals_files", run: |place| own(SEALS, place) },
+    Test { name: "layers_are_sealed_and_measured", run: |place| own(PROTECTION, place) },
     Test { name: "the_mount_manager_checks_layers", run: |place| tampered(place, SNAPSHOTTER) },
     Test { name: "the_host_flavour_checks_layers", run: |place| tampered(place, HOST_SNAPSHOTTER) },
     Test { name: "a_sealed_layer_is_neither_changed_nor_replaced", run: sealed },
@@ -36,16 +37,6 @@ const TESTS: &[Test] = &[
 
 /// containerd's namespace.
 const NAMESPACE: &str = "vm";
-
-/// Tests that run on any machine, and skip there what its kernel lacks.
-struct OwnTests {
-    /// The program in the payload.
-    program: &'static str,
-    /// A word in the names of those that are run.
-    word: &'static str,
-    /// How the names of those begin that skip something here too.
-    may_skip: &'static [&'static str],
-}
 
 /// The programs of our own tests, in the payload.
 const MOUNTS: &str = "host";
@@ -155,23 +146,9 @@ fn as_veritysetup(place: &Place) -> Result<()> {
     Run::new("losetup").args(["--detach", &device]).run()
 }
 
-impl OwnTests {
-    fn run(&self, place: &Place) -> Result<()> {
-        let Self { program, word, may_skip } = self;
-        let program = Path::new(PAYLOAD).join(program);
-        // On a file system that seals files, and takes longer paths than a socket.
-        let temporary = place.scratch.join("tmp");
-        fs::create_dir_all(&temporary)?;
-        let run = Run::new(program).args([word, "--test-threads=1"]).env("TMPDIR", &temporary);
-        let (output, errors) = run.both()?;
-        ensure!(!output.contains("running 0 tests"), "no test has {word} in its name");
-        let skipped = errors.lines().filter_map(|line| line.strip_prefix("SKIPPED "));
-        let (expected, unexpected): (Vec<&str>, Vec<&str>) =
-            skipped.partition(|test| may_skip.iter().any(|word| test.starts_with(word)));
-        ensure!(unexpected.is_empty(), "skipped where it should run: {unexpected:?}");
-        expected.iter().for_each(|test| println!("in the guest, too: skipped {test}"));
-        Ok(())
-    }
+/// On a file system that seals files.
+fn own(tests: OwnTests, place: &Place) -> Result<()> {
+    tests.run(Path::new(PAYLOAD), &place.scratch)
 }
 
 /// Pull and run; then a byte of a layer changes.

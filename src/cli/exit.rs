@@ -21,6 +21,8 @@ pub(super) enum Exit {
     Fault,
     /// 75, EX_TEMPFAIL: another process is in the way.
     InUse,
+    /// 78, EX_CONFIG: something on this node is not as it has to be.
+    Unfit,
     /// 128 and the number of the signal that ended it before it had drained.
     Signalled(u8),
 }
@@ -34,6 +36,7 @@ impl From<Exit> for ExitCode {
             Exit::Unproven => 69,
             Exit::Fault => 70,
             Exit::InUse => 75,
+            Exit::Unfit => 78,
             Exit::Signalled(number) => 128 + number,
         })
     }

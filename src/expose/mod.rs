@@ -9,6 +9,7 @@
 //! * [`quota`]: limits for such directories.
 //! * [`idmap`]: mappings of user namespaces.
 //! * [`host`]: what the daemon mounts itself, for those who cannot follow a plan with templates.
+//! * [`probe`]: what the kernel and a file system can do of all this.
 //! * [`vhost_user`]: an image, or a writable block, as a disk that a virtual machine monitor connects to.
 //! * [`view`]: layers on a directory, for somebody to look at.
 
@@ -20,6 +21,7 @@ pub mod idmap;
 pub mod mount;
 pub mod overlay;
 pub mod plan;
+pub mod probe;
 pub mod quota;
 pub mod vhost_user;
 pub mod view;

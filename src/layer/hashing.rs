@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::image::verity::leaves::{Error, Leaves};
 
-/// Largest piece in bytes that is handed over at once: what the writer gathers before it writes.
+/// Largest piece in bytes that is copied to be handed over: what the writer gathers before it writes.
 const PIECE: usize = 2 << 20;
 
 /// Pieces that may wait.
@@ -40,8 +40,9 @@ pub(super) fn start() -> io::Result<(BlockFeed, Hashing)> {
     let (done, spare) = channel();
     let thread = thread::Builder::new().name("verity".to_owned()).spawn(move || {
         let mut leaves = Leaves::default();
-        for Piece { offset, bytes } in to_hash {
+        for Piece { offset, mut bytes } in to_hash {
             leaves.write(offset, &bytes)?;
+            bytes.clear();
             // The writer may be done with all that it had.
             let _ = done.send(bytes);
         }
@@ -54,13 +55,29 @@ impl BlockFeed {
     /// Has blocks hashed that lie at `offset` in the file.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         for (place, piece) in (offset..).step_by(PIECE).zip(bytes.chunks(PIECE)) {
-            let mut buffer = self.spare.try_recv().unwrap_or_default();
-            buffer.clear();
+            let mut buffer = self.buffer(0);
             buffer.extend_from_slice(piece);
-            let ended = |_| io::Error::other("the thread that hashes the layer ended early");
-            self.pieces.send(Piece { offset: place, bytes: buffer }).map_err(ended)?;
+            self.send(place, buffer)?;
         }
         Ok(())
+    }
+
+    /// The same for a whole buffer, which is not copied: an empty one with as much room takes its place.
+    pub(super) fn take(&self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let empty = self.buffer(buffer.capacity());
+        self.send(offset, std::mem::replace(buffer, empty))
+    }
+
+    /// An empty buffer with room for so many bytes.
+    fn buffer(&self, room: usize) -> Vec<u8> {
+        let mut buffer = self.spare.try_recv().unwrap_or_default();
+        buffer.reserve_exact(room);
+        buffer
+    }
+
+    fn send(&self, offset: u64, bytes: Vec<u8>) -> io::Result<()> {
+        let ended = |_| io::Error::other("the thread that hashes the layer ended early");
+        self.pieces.send(Piece { offset, bytes }).map_err(ended)
     }
 }
 
@@ -83,7 +100,9 @@ mod tests {
         let expected = Leaves::of(&mut bytes.as_slice()).unwrap();
         let (feed, hashing) = start().unwrap();
         feed.write(4096, &bytes[4096..]).unwrap();
-        feed.write(0, &bytes[..4096]).unwrap();
+        let mut first = bytes[..4096].to_vec();
+        feed.take(0, &mut first).unwrap();
+        assert!(first.is_empty() && first.capacity() >= 4096);
         drop(feed);
         assert_eq!(hashing.finish().unwrap().digests(), expected.digests());
     }

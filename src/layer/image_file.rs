@@ -184,14 +184,29 @@ struct Output {
     feed: Option<BlockFeed>,
 }
 
-impl ImageSink for Output {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if let Some(feed) = &self.feed {
-            feed.write(offset, bytes)?;
-        }
+impl Output {
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)?;
         // Advice: where the file system takes none, the final fdatasync does the work.
         let _ = writeback::start(&self.file, offset, bytes.len() as u64);
         Ok(())
+    }
+}
+
+impl ImageSink for Output {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write(offset, bytes)?;
+        self.feed.as_ref().map_or(Ok(()), |feed| feed.write(offset, bytes))
+    }
+
+    fn write_out(&mut self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.write(offset, buffer)?;
+        match &self.feed {
+            Some(feed) => feed.take(offset, buffer),
+            None => {
+                buffer.clear();
+                Ok(())
+            }
+        }
     }
 }

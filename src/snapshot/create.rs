@@ -9,7 +9,7 @@ use super::index::{Below, Chain, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
-use super::{Error, Labels, Snapshotter, exported, host};
+use super::{Error, Labels, Snapshotter, exported, host, treeless};
 use crate::config::{self, ProjectQuota, VerityMode};
 use crate::expose::block;
 use crate::expose::idmap::IdMapping;
@@ -126,6 +126,16 @@ impl Snapshotter {
         }
     }
 
+    /// The layers of whose dm-verity trees the plan is to tell.
+    fn verity(&self, mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> {
+        let without = chain.layers.iter().find(|layer| !chain.verity.contains(*layer));
+        match (mode, without) {
+            (VerityMode::Off, _) => Ok(BTreeSet::new()),
+            (VerityMode::Require, Some(layer)) => Err(treeless::refusal(&self.inner.ledger.shelf, layer)),
+            (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
+        }
+    }
+
     /// The state of a new snapshot, and what lies in its directory.
     fn beginning(
         &self,
@@ -133,7 +143,7 @@ impl Snapshotter {
         profile: &Profile,
         chain: &Chain,
     ) -> Result<(State, Content), Error> {
-        let verity = verity(profile.verity, chain)?;
+        let verity = self.verity(profile.verity, chain)?;
         // Nobody runs on what a layer is unpacked over.
         let (merged, padding) = match purpose {
             Purpose::Extraction => (None, Padding::NONE),
@@ -237,16 +247,6 @@ impl Snapshotter {
             ledger.trash.discard(&ledger.directories.of(id))?;
         }
         result
-    }
-}
-
-/// The layers of whose dm-verity trees the plan is to tell.
-fn verity(mode: VerityMode, chain: &Chain) -> Result<BTreeSet<LayerKey>, Error> {
-    let without = chain.layers.iter().find(|layer| !chain.verity.contains(*layer));
-    match (mode, without) {
-        (VerityMode::Off, _) => Ok(BTreeSet::new()),
-        (VerityMode::Require, Some(layer)) => Err(Error::NoVerity { layer: layer.clone() }),
-        (VerityMode::Auto | VerityMode::Require, _) => Ok(chain.verity.clone()),
     }
 }
 

@@ -65,6 +65,18 @@ pub enum Error {
         /// How many there may be.
         most: usize,
     },
+    /// The profile requires dm-verity trees, and a layer has blocks for which none is made.
+    #[error(
+        "layer {layer} has blocks of {block_size} bytes, and the dm-verity trees that the profile requires cover \
+         blocks of 4096: use an image whose layers are tars or have such blocks, and for tars no builder or \
+         mkfs_options with smaller ones; or set verity = \"auto\" for the profile"
+    )]
+    BlocksTooSmall {
+        /// The layer.
+        layer: LayerKey,
+        /// Size of its blocks in bytes.
+        block_size: u32,
+    },
     /// Layers are to be sealed with fs-verity, and cannot be.
     #[error(
         "the file system of {} has no fs-verity, which enable_fsverity asks for: give an ext4 the feature with \
@@ -287,6 +299,7 @@ impl Classify for Error {
             | Self::NoQuota { .. }
             | Self::NoVerity { .. }
             | Self::TooManyLayers { .. }
+            | Self::BlocksTooSmall { .. }
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),

@@ -13,6 +13,7 @@ use super::exported;
 use super::index::Index;
 use super::ledger::Ledger;
 use super::record::{Active, Record, State};
+use super::treeless;
 use crate::expose::host::shifted::mount_shifted;
 use crate::expose::host::{Adoption, Integrity, Known, MountName, Subject, Wanted, What, mounting};
 use crate::expose::plan::{BLOCK_MOUNT_NAME, BLOCK_NAME, Flavour, Lower, SHIFTED_NAME, Writable};
@@ -61,7 +62,7 @@ fn integrity(ledger: &Ledger, record: &Record, lower: &Lower, layer: &LayerKey) 
     match (parameters, ledger.must_check(&record.profile)) {
         (Some(parameters), true) => Ok(Integrity::Required(parameters)),
         (Some(parameters), false) => Ok(Integrity::Preferred(parameters)),
-        (None, true) => Err(Error::NoVerity { layer: layer.clone() }),
+        (None, true) => Err(treeless::refusal(&ledger.shelf, layer)),
         (None, false) => Ok(Integrity::Unchecked),
     }
 }

@@ -23,6 +23,8 @@ use crate::store::staging::StagingArea;
 
 /// The form in which spinbox looks for a chain.
 const DESCRIBED: Form = Form { layout: Layout::Merged, carrier: Carrier::Vmdk };
+/// The same with the hash tree, for chains that have one.
+const VERIFIED: Form = Form { layout: Layout::Verified, carrier: Carrier::Vmdk };
 
 impl Snapshotter {
     /// The chain that a new snapshot of this profile gets its layers as. None if the profile wants them
@@ -97,7 +99,9 @@ fn describe(ledger: &Ledger, sealed: &Sealed, record: &ChainRecord) -> Result<()
     let home = ledger.chains.directory(&record.key);
     let layers: Vec<_> = record.layers.iter().map(|layer| ledger.shelf.image(&layer.key)).collect();
     let chain = device::Chain { home: &home, metadata: Some(&sealed.image()), layers: &layers };
-    match device::write(DESCRIBED, chain, sealed.directory(), &mut |_| {}) {
+    let write = |form| device::write(form, chain, sealed.directory(), &mut |_| {});
+    let written = write(DESCRIBED).and_then(|()| if record.is_verified() { write(VERIFIED) } else { Ok(()) });
+    match written {
         Err(error) if error.kind() == Kind::FailedPrecondition => {
             let reason =
                 std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);

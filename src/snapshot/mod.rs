@@ -13,6 +13,7 @@
 //! * `merging`: the layers of an image become one, for profiles that want that.
 //! * `publish`: a built layer gets its place, in one step with the snapshot that names it.
 //! * `seal`: a layer is made of what a committed snapshot wrote; `sealing`: the threads that do it.
+//! * `treeless`: why a layer has no dm-verity tree.
 //! * `unshift`: owners of what a container with a user namespace wrote, as the container means them.
 //! * `vouched`: layers that are there before anybody unpacks them.
 //! * [`lookup`]: the layers of snapshots, for tools beside the daemon.
@@ -42,6 +43,7 @@ pub mod settings;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
+mod treeless;
 mod unshift;
 mod vouched;
 
@@ -49,7 +51,7 @@ pub use compare::{OpenUpper, Shown, Written};
 pub use error::Error;
 pub use layers::Claim;
 pub use model::{Info, Kind, LabelChange, Labels, Usage};
-pub use recovery::{Missing, RecoveryReport};
+pub use recovery::{DATABASE_NAME, Missing, RecoveryReport};
 pub use settings::{Profile, SnapshotSettings};
 pub use snapshotter::Snapshotter;
 pub use unshift::unshift;

@@ -41,7 +41,7 @@ pub(super) const MOUNTS_NAME: &str = "mnt";
 /// The directory in the root with the layers that hold nothing.
 pub(super) const EMPTY_NAME: &str = "empty";
 /// The database in the root directory.
-pub(super) const DATABASE_NAME: &str = "metadata.redb";
+pub const DATABASE_NAME: &str = "metadata.redb";
 /// Where snapshot directories go whose record is unreadable while the database is rebuilt.
 const UNREADABLE_NAME: &str = "unreadable";
 

@@ -4,6 +4,8 @@
 //! again and the number tells whether the transaction reached the disk, so that memory and disk
 //! never disagree about what happened.
 
+pub mod look;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -276,7 +278,7 @@ impl RawHeader {
     }
 }
 
-fn read_header(database: &Database) -> Result<RawHeader, redb::Error> {
+fn read_header(database: &impl ReadableDatabase) -> Result<RawHeader, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -288,7 +290,7 @@ fn read_header(database: &Database) -> Result<RawHeader, redb::Error> {
     Ok(RawHeader { schema_version: value(SCHEMA_VERSION_KEY)?, sequence: value(SEQUENCE_KEY)? })
 }
 
-fn load(database: &Database, table: Table) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+fn load(database: &impl ReadableDatabase, table: Table) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
     let transaction = database.begin_read()?;
     let records = match transaction.open_table(table.definition()) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),

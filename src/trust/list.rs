@@ -50,7 +50,7 @@ pub enum Error {
 /// For a layer that is not of image layout v1 or has no tree, and for a number of layers that no manifest has.
 pub fn list(records: &[LayerRecord], image: Option<Image>, platform: Platform) -> Result<Manifest, Error> {
     let layers = records.iter().map(layer).collect::<Result<_, _>>()?;
-    Ok(Manifest::new(Fields { layout_version: LayoutVersion::V1, image, platform, layers })?)
+    Ok(Manifest::new(Fields { layout_version: LayoutVersion::V1, image, platform, layers, merged: None })?)
 }
 
 fn layer(record: &LayerRecord) -> Result<Layer, Error> {

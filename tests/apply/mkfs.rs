@@ -1,12 +1,13 @@
 //! Layers that mkfs.erofs makes of tars.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nexuserofs::config::VerityMode;
 use nexuserofs::diff::Applied;
-use nexuserofs::error::Kind;
+use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::Superblock;
 use nexuserofs::image::tar::XATTR_OPAQUE;
@@ -21,7 +22,7 @@ use crate::archive::{Entry, archive};
 use crate::refused::refused;
 use crate::skipped::skip;
 use crate::store::Fault;
-use crate::{Bench, DEADLINE, GZIP, gzip};
+use crate::{Bench, DEADLINE, GZIP, PROFILE, gzip};
 
 /// The program; None if there is none, which is said.
 fn program(test: &str) -> Option<Program> {
@@ -153,6 +154,15 @@ async fn smaller_blocks_are_made_and_larger_ones_refused() {
     let mut content = Vec::new();
     image.open(find(&image, "implicit/deep/file")).unwrap().read_to_end(&mut content).unwrap();
     assert_eq!(content, [7; 10_000]);
+    // A second pull would give the same blocks.
+    let strict = bench(program.recipe(&options(&["-b1024"])), VerityMode::Require).await;
+    apply(&strict, &tar).await;
+    strict.commit("layer");
+    let refusal =
+        strict.snapshots.view(PROFILE, "view", Some("committed layer"), BTreeMap::new()).unwrap_err();
+    let text = refusal.to_string();
+    assert!(text.contains("blocks of 1024 bytes") && !text.contains("pull again"), "{text}");
+    assert_eq!(refusal.kind(), Kind::FailedPrecondition);
     // A machine with larger pages could mount it, others could not.
     let large = bench(program.recipe(&options(&["-b16384"])), VerityMode::Off).await;
     let blob = gzip(&tar);

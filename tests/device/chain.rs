@@ -10,16 +10,18 @@ use nexuserofs::store::staging::StagingArea;
 use tempfile::TempDir;
 
 /// Every form that a merged chain can have.
-pub(crate) const FORMS: [Form; 6] = [
+pub(crate) const FORMS: [Form; 8] = [
     Form { layout: Layout::Merged, carrier: Carrier::Vmdk },
     Form { layout: Layout::Merged, carrier: Carrier::Flat },
+    Form { layout: Layout::Verified, carrier: Carrier::Vmdk },
+    Form { layout: Layout::Verified, carrier: Carrier::Flat },
     Form { layout: Layout::Partitions(Style::Kata), carrier: Carrier::Vmdk },
     Form { layout: Layout::Partitions(Style::Kata), carrier: Carrier::Flat },
     Form { layout: Layout::Partitions(Style::Nerdbox), carrier: Carrier::Vmdk },
     Form { layout: Layout::Partitions(Style::Nerdbox), carrier: Carrier::Flat },
 ];
 
-/// A directory with `layers/KEY/layer.erofs`, `chain/fsmeta.erofs` and `staging`. Nothing here looks into a
+/// A directory with `layers/KEY/layer.erofs`, `chain/fsmeta.erofs`, `chain/merged.verity` and `staging`. Nothing here looks into a
 /// layer, so that any bytes do.
 pub(crate) struct OnDisk {
     directory: TempDir,
@@ -28,7 +30,7 @@ pub(crate) struct OnDisk {
 }
 
 impl OnDisk {
-    /// Layers of so many bytes, oldest first, with merged metadata of one block.
+    /// Layers of so many bytes, oldest first, with merged metadata of one block and a tree of two.
     pub(crate) fn new(sizes: &[u64]) -> Self {
         Self::in_directory(tempfile::tempdir().unwrap(), sizes)
     }
@@ -40,6 +42,7 @@ impl OnDisk {
         fs::create_dir(at("chain")).unwrap();
         let metadata = at("chain/fsmeta.erofs");
         write(&metadata, 0, 4096);
+        write(&at("chain/merged.verity"), 77, 8192);
         let layer = |(index, size): (usize, &u64)| {
             let path = at(&format!("layers/v1-{index:032x}/layer.erofs"));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -77,6 +80,10 @@ impl OnDisk {
             Layout::Merged => {
                 let metadata = self.metadata.iter().map(|path| fs::read(path).unwrap());
                 metadata.chain(layers).flatten().collect()
+            }
+            Layout::Verified => {
+                let tree = fs::read(self.home().join("merged.verity")).unwrap();
+                [self.expected(Layout::Merged), tree].concat()
             }
             Layout::Partitions(style) => {
                 // Without the head, which `partitions` looks at.

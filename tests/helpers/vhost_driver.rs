@@ -30,7 +30,11 @@ impl Driver {
         let vhost =
             VhostUser::<VirtioBlkConfig, VirtioBlkReqBuf>::new(socket.to_str().unwrap(), u64::MAX).unwrap();
         let mut transport: Box<VirtioBlkTransport> = Box::new(vhost);
-        let queues = VirtioBlkQueue::setup_queues(&mut *transport, queues, size).unwrap();
+        let mut queues = VirtioBlkQueue::setup_queues(&mut *transport, queues, size).unwrap();
+        // Or the driver says of the first answer only that it wants to hear of it.
+        queues
+            .iter_mut()
+            .for_each(|queue: &mut VirtioBlkQueue<'_, usize>| queue.set_used_notif_enabled(true));
         let file: File = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap().into();
         file.set_len(ROOM as u64).unwrap();
         let descriptor = file.as_raw_fd();

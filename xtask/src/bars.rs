@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use nexuserofs_integration::progress::{Outcome, Reporter, Step, Steps};
 
@@ -47,6 +48,11 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Runs one step that always has something to do.
+pub(crate) fn timed<T>(steps: &Steps<'_>, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    steps.run(what, || Ok((work()?, Outcome::Done)))
 }
 
 /// One line on what the preparation did.

@@ -4,6 +4,7 @@ mod bars;
 mod bench;
 mod cargo_tools;
 mod demo;
+mod demo_vm;
 mod fuzz;
 mod host;
 mod test;
@@ -11,7 +12,8 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use nexuserofs_integration::guest::init;
 
 /// What people and machines do with this project again and again. Every verb installs what it needs
 /// (Debian, as root) and keeps it in ~/.cache/nexuserofs.
@@ -25,7 +27,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Pull a real image through containerd into EROFS layers and run it, beside containerd's own snapshotter.
-    Demo,
+    Demo(Demo),
     /// Run the tests, tier by tier, quick ones first.
     Test(test::Arguments),
     /// Measure, and write the result to docs/benchmarks.md.
@@ -38,9 +40,19 @@ enum Verb {
     Host(host::Arguments),
 }
 
+#[derive(Debug, Args)]
+struct Demo {
+    /// Run it in a virtual machine that trusts a signed list of the layers only, and show what it wrote.
+    #[arg(long)]
+    vm: bool,
+}
+
 fn main() -> Result<ExitCode> {
+    // A benchmark carries this program into guests.
+    init::become_first_process();
     match Arguments::parse().verb {
-        Verb::Demo => demo::run(),
+        Verb::Demo(Demo { vm: false }) => demo::run(),
+        Verb::Demo(Demo { vm: true }) => demo_vm::run(),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::dm;
+use crate::part::Part;
 
 /// Why a plan could not be carried out, or not be undone.
 #[derive(Debug, thiserror::Error)]
@@ -17,13 +18,11 @@ pub enum Error {
     /// A verity device could not be made or removed.
     #[error(transparent)]
     Device(#[from] dm::Error),
-    /// A layer's device is not what the manifest says.
-    #[error(
-        "layer {layer} on {device} is not what the manifest says: its first wrong block was found {when}"
-    )]
+    /// A device is not what the manifest says.
+    #[error("{part} on {device} is not what the manifest says: its first wrong block was found {when}")]
     Corrupted {
-        /// Which, counted from 0, the oldest.
-        layer: usize,
+        /// Which part of the image.
+        part: Part,
         /// The kernel's name of the device.
         device: String,
         /// What was going on.
@@ -47,6 +46,19 @@ pub enum Error {
         /// Where.
         path: PathBuf,
         /// Why not.
+        source: io::Error,
+    },
+    /// The kernel is too old for images on one device.
+    #[error(
+        "cannot mount the merged image on {device}: {source}; that needs Linux 6.4, and this is {release}: use a newer \
+         kernel, or give the layers one by one"
+    )]
+    OldKernel {
+        /// The kernel's name of the device.
+        device: String,
+        /// The kernel's release.
+        release: String,
+        /// What mounting said.
         source: io::Error,
     },
     /// Somebody uses it.

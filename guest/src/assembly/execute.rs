@@ -1,13 +1,13 @@
 //! A plan carried out.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::workplace::State;
-use super::{Busy, Error, Workplace, mounts, overlay, teardown};
+use super::{Busy, Error, Workplace, kernel, mounts, overlay, teardown, upper};
 use crate::dm::{self, DeviceMapper};
+use crate::part::Part;
 use crate::plan::{Lower, Plan, Upper};
 
 /// How much of the layers is read before anything is made of them.
@@ -40,23 +40,30 @@ fn assemble(
     target: &Path,
     reading: Reading,
 ) -> Result<(), Error> {
-    let on_record = |layers, target| workplace.write(&State { layers, target });
+    let on_record = |layers| workplace.write(&State { layers, ..State::default() });
     let mut layers = Vec::with_capacity(plan.lowers().len());
     for (index, lower) in plan.lowers().iter().enumerate() {
-        on_record(index + 1, None)?;
+        on_record(index + 1)?;
         match layer(mapper, workplace, index, lower, reading) {
             Ok(path) => layers.push(path),
             Err(error) => {
-                if matches!(error, Error::Device(dm::Error::NameTaken { .. })) {
-                    // The device of this name is not ours to take away.
-                    on_record(index, None)?;
+                if is_taken(&error) {
+                    on_record(index)?;
                 }
                 return Err(error);
             }
         }
     }
-    let writable = writable(plan.upper(), workplace)?;
-    on_record(layers.len(), Some(target.to_owned()))?;
+    let upper_device = matches!(plan.upper(), Upper::Encrypted { .. });
+    let on_record = |target| workplace.write(&State { layers: layers.len(), upper_device, target });
+    on_record(None)?;
+    let writable = upper::make(mapper, plan.upper(), workplace).inspect_err(|error| {
+        if is_taken(error) {
+            // The error that is told is the first.
+            let _ = workplace.write(&State { layers: layers.len(), ..State::default() });
+        }
+    })?;
+    on_record(Some(target.to_owned()))?;
     let failed = |source| Error::Mount { what: "the root".to_owned(), path: target.to_owned(), source };
     let mounted = match (layers.as_slice(), &writable) {
         ([only], None) => rustix::mount::mount_bind(only, target).map_err(io::Error::from),
@@ -64,13 +71,18 @@ fn assemble(
     };
     if let Err(source) = mounted {
         // What is mounted there, if anything, is not ours to take away.
-        on_record(layers.len(), None)?;
+        on_record(None)?;
         return Err(failed(source));
     }
     mounts::keep_to_itself(target).map_err(failed)
 }
 
-/// A layer on its verity device, mounted.
+/// Whether a device of the name is there that is not ours to take away.
+const fn is_taken(error: &Error) -> bool {
+    matches!(error, Error::Device(dm::Error::NameTaken { .. }))
+}
+
+/// A layer, or the merged image, on its verity device, mounted.
 fn layer(
     mapper: &DeviceMapper,
     workplace: &Workplace,
@@ -85,41 +97,26 @@ fn layer(
     if reading == Reading::Everything {
         done = read(&device).map_err(Error::file("read", &device));
     }
-    let mounted = done.and_then(|()| {
-        mounts::erofs(&device, &path).map_err(|source| Error::Mount {
-            what: format!("layer {index} ({})", lower.device),
-            path: path.clone(),
-            source,
-        })
-    });
+    let mounted =
+        done.and_then(|()| mounts::erofs(&device, &path).map_err(|source| not_mounted(lower, &path, source)));
     match mounted {
         Err(_) if mapper.state(&name)? == Some(dm::State::Corrupted) => {
             let when = "before anything was made of it";
-            Err(Error::Corrupted { layer: index, device: lower.device.clone(), when })
+            Err(Error::Corrupted { part: lower.part, device: lower.device.clone(), when })
         }
         mounted => mounted.map(|()| path),
     }
 }
 
-/// Where the writes go, ready for overlayfs.
-fn writable(upper: &Upper, workplace: &Workplace) -> Result<Option<PathBuf>, Error> {
-    let path = workplace.upper();
-    let (what, mounted) = match upper {
-        Upper::None => return Ok(None),
-        Upper::Tmpfs { size } => ("memory".to_owned(), mounts::tmpfs(*size, &path)),
-        Upper::Device { path: device } => (device.clone(), mounts::ext4(Path::new(device), &path)),
-    };
-    mounted.map_err(|source| Error::Mount { what, path: path.clone(), source })?;
-    for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
-        let path = path.join(name);
-        match fs::create_dir(&path) {
-            // What an earlier run of a guest that trusts its host wrote.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode))),
-        }
-        .map_err(Error::file("make", path))?;
+/// Why the kernel did not mount a part of the image that is what it should be. Some kernels before 6.4 got what merged
+/// images need, so it is not asked before.
+fn not_mounted(lower: &Lower, path: &Path, source: io::Error) -> Error {
+    let Lower { part, device, .. } = lower;
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    match *part == Part::Merged && kernel::is_older(&release, kernel::MERGED_IMAGES) {
+        true => Error::OldKernel { device: device.clone(), release, source },
+        false => Error::Mount { what: format!("{part} ({device})"), path: path.to_owned(), source },
     }
-    Ok(Some(path))
 }
 
 /// Reads a device to its end.

@@ -32,6 +32,9 @@ pub fn teardown(workplace: &Workplace, busy: Busy) -> Result<(), Error> {
         Err(dm::Error::Missing { .. }) => None,
         Err(error) => return Err(error.into()),
     };
+    if let Some(mapper) = mapper.as_ref().filter(|_| state.upper_device) {
+        mapper.remove(&workplace.upper_device()?)?;
+    }
     for index in (0..state.layers).rev() {
         mounts::take_away(&workplace.layer(index), detach)?;
         if let Some(mapper) = &mapper {

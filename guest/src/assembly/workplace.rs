@@ -34,8 +34,10 @@ pub struct Workplace {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// How many of the layers, from the oldest on, may have a device and a mount.
+    /// How many of the layers, from the oldest on, may have a device and a mount. A merged image is one.
     pub(super) layers: usize,
+    /// Whether what takes the writes may have a device of its own.
+    pub(super) upper_device: bool,
     /// Where the root file system is mounted, as soon as it is.
     pub(super) target: Option<PathBuf>,
 }
@@ -82,7 +84,16 @@ impl Workplace {
 
     /// What a layer's verity device is called.
     pub(super) fn device(&self, index: usize) -> Result<dm::Name, Error> {
-        let name = format!("nexuserofs-{}-{index}", self.id.as_str());
+        self.named(&index.to_string())
+    }
+
+    /// What the device is called that encrypts what is written.
+    pub(super) fn upper_device(&self) -> Result<dm::Name, Error> {
+        self.named("upper")
+    }
+
+    fn named(&self, what: &str) -> Result<dm::Name, Error> {
+        let name = format!("nexuserofs-{}-{what}", self.id.as_str());
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         name.parse().map_err(invalid).map_err(Error::file("name the device of", &self.path))
     }

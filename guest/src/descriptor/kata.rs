@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Assembly, LayerSource, UpperSource};
+use super::{Assembly, ImageSource, LayerSource, UpperSource};
 use crate::canonical::{self, NotCanonical};
 use crate::devices::Query;
 use crate::verity::{BlockSize, Fields, Parameters, RootDigest, Salt};
@@ -80,8 +80,8 @@ pub fn from_storages(json: &[u8]) -> Result<Assembly, InvalidStorages> {
             Part::Lower(partition, layer) => lowers.push((partition, layer)),
         }
     }
-    let layers = in_order(lowers)?;
-    Ok(Assembly { layers, upper: upper.unwrap_or(UpperSource::Tmpfs { size: None }) })
+    let image = ImageSource::Layers(in_order(lowers)?);
+    Ok(Assembly { image, upper: upper.unwrap_or(UpperSource::Tmpfs { size: None }) })
 }
 
 /// The layers, oldest first.
@@ -266,10 +266,10 @@ mod tests {
         let mut first = lower(1, &new);
         first["options"].as_array_mut().unwrap().push("X-kata.mkdir.path={{ mount 0 }}/upper:0755".into());
         let assembly = read(&[upper(), first, lower(2, &old)]).unwrap();
-        let claims: Vec<_> = assembly.layers.iter().map(|layer| layer.claim.clone()).collect();
+        let claims: Vec<_> = assembly.image.sources().iter().map(|layer| layer.claim.clone()).collect();
         assert_eq!(claims, [Some(old), Some(new)]);
         let disk = Box::new(Query::Pci("02/03".parse().unwrap()));
-        assert_eq!(assembly.layers[0].device, Query::Partition { disk, number: 2 });
+        assert_eq!(assembly.image.sources()[0].device, Query::Partition { disk, number: 2 });
         assert_eq!(assembly.upper, UpperSource::Device(Query::ScsiAddress("0:1".parse().unwrap())));
     }
 
@@ -280,7 +280,8 @@ mod tests {
             "options": ["ro", "X-kata.overlay-lower", "X-kata.multi-layer=true"],
         });
         let assembly = read(&[storage]).unwrap();
-        assert_eq!(assembly.layers, [LayerSource { device: Query::Pci("02".parse().unwrap()), claim: None }]);
+        let layer = LayerSource { device: Query::Pci("02".parse().unwrap()), claim: None };
+        assert_eq!(assembly.image, ImageSource::Layers(vec![layer]));
         assert_eq!(assembly.upper, UpperSource::Tmpfs { size: None });
     }
 

@@ -3,12 +3,15 @@
 //!
 //! Format: `docs/guest.md`.
 //!
-//! * `model`: the description. * `block`: one on a raw block device. * `kata`: one as Kata's storages.
+//! * `model`: the description. * `assembly`: the part of it that says where things are.
+//! * `block`: one on a raw block device. * `kata`: one as Kata's storages.
 
+mod assembly;
 mod block;
 mod kata;
 mod model;
 
+pub use assembly::{Assembly, ImageSource, LayerSource, UpperSource};
 pub use block::{HEADER_BYTES, InvalidBlock, MAGIC, payload_length, to_block};
 pub use kata::{InvalidStorages, from_storages};
-pub use model::{Assembly, Descriptor, InvalidDescriptor, LayerSource, UpperSource};
+pub use model::{Descriptor, InvalidDescriptor};

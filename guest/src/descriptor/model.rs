@@ -2,13 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::Assembly;
 use crate::canonical::{self, Canonical, NotCanonical};
-use crate::devices::Query;
 use crate::manifest::SignedManifest;
-use crate::policy::UpperKind;
-use crate::verity::Parameters;
 
 /// What to make a root file system of.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -18,43 +16,6 @@ pub struct Descriptor {
     pub signed: SignedManifest,
     /// Where they are.
     pub assembly: Assembly,
-}
-
-/// Where the layers and the upper are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Assembly {
-    /// One for each layer of the manifest, oldest first.
-    pub layers: Vec<LayerSource>,
-    /// What takes the writes.
-    pub upper: UpperSource,
-}
-
-/// Where a layer is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LayerSource {
-    /// Its device.
-    pub device: Query,
-    /// What the host thinks its parameters are. The manifest's are used; others here are refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Parameters>,
-}
-
-/// What takes the writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum UpperSource {
-    /// Nothing: the root file system is read-only.
-    None,
-    /// The guest's memory.
-    Tmpfs {
-        /// How much of it, in bytes; half of it if not said.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        size: Option<u64>,
-    },
-    /// A device with an ext4 file system.
-    Device(Query),
 }
 
 /// A text that is not a descriptor.
@@ -99,35 +60,11 @@ impl Descriptor {
     }
 }
 
-impl Assembly {
-    /// Longest text in bytes: 500 layers with the longest names and salts.
-    pub const LIMIT: usize = 1 << 20;
-
-    /// All devices that are needed.
-    pub fn queries(&self) -> impl Iterator<Item = &Query> {
-        let upper = match &self.upper {
-            UpperSource::Device(query) => Some(query),
-            UpperSource::None | UpperSource::Tmpfs { .. } => None,
-        };
-        self.layers.iter().map(|layer| &layer.device).chain(upper)
-    }
-}
-
-impl UpperSource {
-    /// Which kind it is.
-    #[must_use]
-    pub const fn kind(&self) -> UpperKind {
-        match self {
-            Self::None => UpperKind::None,
-            Self::Tmpfs { .. } => UpperKind::Tmpfs,
-            Self::Device(_) => UpperKind::Device,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{ImageSource, LayerSource, UpperSource};
     use super::*;
+    use crate::devices::Query;
     use crate::fixtures;
 
     fn descriptors() -> Vec<Descriptor> {
@@ -143,12 +80,19 @@ mod tests {
             UpperSource::Tmpfs { size: Some(1 << 20) },
             UpperSource::Tmpfs { size: None },
             UpperSource::Device(query("upper")),
+            UpperSource::Encrypted(query("upper")),
         ];
-        let descriptor = |upper| Descriptor {
+        let merged = LayerSource { device: query("image"), claim: Some(fixtures::verity(6, 2)) };
+        let images = [ImageSource::Layers(layers), ImageSource::Merged(merged)];
+        let descriptor = |(image, upper): (&ImageSource, &UpperSource)| Descriptor {
             signed: signed.clone(),
-            assembly: Assembly { layers: layers.clone(), upper },
+            assembly: Assembly { image: image.clone(), upper: upper.clone() },
         };
-        uppers.into_iter().map(descriptor).collect()
+        images
+            .iter()
+            .flat_map(|image| uppers.iter().map(move |upper| (image, upper)))
+            .map(descriptor)
+            .collect()
     }
 
     #[test]
@@ -170,6 +114,8 @@ mod tests {
             text.replace("{\"serial\":\"l0\"}", "{\"serial\":\"l 0\"}"),
             text.replace("{\"serial\":\"l0\"}", "{\"serial\":\"l0\",\"path\":\"/dev/vda\"}"),
             text.replace("\"upper\":\"none\"", "\"upper\":\"host\""),
+            text.replace("\"layers\":[{", "\"merged\":{\"device\":{\"serial\":\"m\"}},\"layers\":[{"),
+            text.replace("\"layers\":[{\"device\"", "\"disks\":[{\"device\""),
             format!("{text}{}", " ".repeat(Descriptor::LIMIT)),
         ] {
             assert_ne!(other, text);

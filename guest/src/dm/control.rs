@@ -6,13 +6,15 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::crypt;
 use super::ioctl::{Command, call};
 use super::message::{Flags, Message, Target, Version};
-use super::{Error, Name};
+use super::{Error, Key, Name};
 use crate::verity::{DeviceNumber, Parameters};
 
-/// The target that this crate makes devices of.
+/// The targets that this crate makes devices of.
 const VERITY: &str = "verity";
+const CRYPT: &str = "crypt";
 
 const CONTROL: &str = "/dev/mapper/control";
 
@@ -81,13 +83,17 @@ impl DeviceMapper {
     /// # Errors
     /// If the kernel does not say.
     pub fn verity_version(&self) -> Result<Option<Version>, Error> {
+        self.version(VERITY)
+    }
+
+    fn version(&self, target: &str) -> Result<Option<Version>, Error> {
         let mut message = Message::default();
         call(&self.control, Command::ListVersions, &mut message)
             .map_err(|errno| Error::Targets { source: errno.into() })?;
         if !message.is_whole() {
             return Err(Error::Answer { operation: "DM_LIST_VERSIONS", reason: "it is longer than 16 KiB" });
         }
-        Ok(message.version_of(VERITY))
+        Ok(message.version_of(target))
     }
 
     /// Makes a read-only device that shows the data on the device `over` as far as it has these
@@ -102,11 +108,30 @@ impl DeviceMapper {
         parameters: &Parameters,
         over: DeviceNumber,
     ) -> Result<Device, Error> {
-        self.create(name)?;
-        self.load(name, Table::of(parameters, over)).and_then(|()| self.resume(name)).inspect_err(|_| {
-            // It has no user, so it goes at once. The error that is told is the first.
-            let _ = self.remove(name);
-        })
+        let table = Table::of(parameters, over);
+        let message = Message::about(name, Flags::READ_ONLY).with_target(VERITY, table.sectors, &table.line);
+        self.make(name, VERITY, Flags::READ_ONLY, message)
+    }
+
+    /// Makes a writable device of `bytes` bytes, rounded down to whole blocks of 4096, on the device `over`, whose
+    /// content is what is written here, encrypted with `key`. The kernel forgets the key with the device.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; [`Error::NoCrypt`]; if the device `over` is too small, in use or read-only, or the kernel
+    /// refuses for another reason, such as a missing cipher.
+    pub fn create_crypt(
+        &self,
+        name: &Name,
+        key: &Key,
+        over: DeviceNumber,
+        bytes: u64,
+    ) -> Result<Device, Error> {
+        let message = Message::about(name, Flags::SECURE).with_target(
+            CRYPT,
+            crypt::sectors(bytes),
+            &key.table_line(over),
+        );
+        self.make(name, CRYPT, Flags::NONE, message)
     }
 
     /// The device of this name, if there is one.
@@ -150,8 +175,26 @@ impl DeviceMapper {
         if_there(self.ask("remove", Command::Remove, message, name)).map(drop)
     }
 
-    fn create(&self, name: &Name) -> Result<(), Error> {
-        let message = Message::about(name, Flags::READ_ONLY);
+    /// Makes a device with the one target `kind`, whose table is in `table` unless it was too long.
+    fn make(
+        &self,
+        name: &Name,
+        kind: &'static str,
+        access: Flags,
+        table: Option<Box<Message>>,
+    ) -> Result<Device, Error> {
+        let too_long =
+            Error::Answer { operation: "DM_TABLE_LOAD", reason: "the table is longer than 16 KiB" };
+        let table = table.ok_or(too_long)?;
+        self.create(name, access)?;
+        self.load(name, kind, table).and_then(|()| self.resume(name)).inspect_err(|_| {
+            // It has no user, so it goes at once. The error that is told is the first.
+            let _ = self.remove(name);
+        })
+    }
+
+    fn create(&self, name: &Name, access: Flags) -> Result<(), Error> {
+        let message = Message::about(name, access);
         match self.ask("create", Command::Create, message, name) {
             Err(Error::Refused { source, .. }) if Errno::from_io_error(&source) == Some(Errno::BUSY) => {
                 Err(Error::NameTaken { name: name.clone() })
@@ -160,14 +203,11 @@ impl DeviceMapper {
         }
     }
 
-    fn load(&self, name: &Name, table: Table) -> Result<(), Error> {
-        let target = Target { sectors: table.sectors, kind: VERITY.to_owned(), text: table.line };
-        let message = Message::about(name, Flags::READ_ONLY)
-            .with_target(&target)
-            .ok_or(Error::Answer { operation: "DM_TABLE_LOAD", reason: "the table is longer than 16 KiB" })?;
-        match self.ask("load the table of", Command::Load, message, name) {
+    fn load(&self, name: &Name, kind: &'static str, table: Box<Message>) -> Result<(), Error> {
+        match self.ask("load the table of", Command::Load, table, name) {
             // The same error for an unknown target and for parameters that do not fit the device.
-            Err(error) if self.verity_version()?.is_some() => Err(error),
+            Err(error) if self.version(kind)?.is_some() => Err(error),
+            Err(_) if kind == CRYPT => Err(Error::NoCrypt),
             Err(_) => Err(Error::NoVerity),
             Ok(_) => Ok(()),
         }
@@ -189,10 +229,9 @@ impl DeviceMapper {
         &self,
         operation: &'static str,
         command: Command,
-        message: Message,
+        mut message: Box<Message>,
         name: &Name,
     ) -> Result<Box<Message>, Error> {
-        let mut message = Box::new(message);
         match call(&self.control, command, &mut message) {
             Ok(()) => Ok(message),
             Err(errno) => Err(Error::Refused { operation, name: name.clone(), source: errno.into() }),

@@ -21,6 +21,20 @@ pub enum Error {
         "the kernel has no dm-verity: load its module, `modprobe dm_verity`, or use a kernel with CONFIG_DM_VERITY"
     )]
     NoVerity,
+    /// This kernel has device-mapper, but not the target `crypt`.
+    #[error(
+        "the kernel has no dm-crypt: load its modules, `modprobe dm_crypt` and `modprobe xts`, or use a kernel with \
+         CONFIG_DM_CRYPT, CONFIG_CRYPTO_XTS and CONFIG_CRYPTO_AES"
+    )]
+    NoCrypt,
+    /// There are no random numbers to make a key of.
+    #[error(
+        "cannot read random numbers for a key: {source}; the kernel needs a source of them, such as virtio-rng"
+    )]
+    NoRandom {
+        /// What getrandom(2) said.
+        source: io::Error,
+    },
     /// We may not use device-mapper.
     #[error("cannot open /dev/mapper/control: {source}; device-mapper needs CAP_SYS_ADMIN")]
     Denied {

@@ -2,6 +2,8 @@
 
 use std::ops::BitOr;
 
+use zeroize::Zeroize as _;
+
 use super::Name;
 use crate::verity::DeviceNumber;
 
@@ -33,6 +35,8 @@ impl Flags {
     const BUFFER_FULL: Self = Self(1 << 8);
     /// Status as it is, without waiting for I/O in flight.
     pub(super) const NO_FLUSH: Self = Self(1 << 11);
+    /// Wipe what the kernel copies of the message: a key is in it.
+    pub(super) const SECURE: Self = Self(1 << 15);
     /// Remove when the last user closes the device.
     pub(super) const DEFERRED: Self = Self(1 << 17);
 
@@ -67,8 +71,7 @@ pub(super) struct Header {
     data: [u8; 7],
 }
 
-/// A header and its payload.
-#[derive(Debug)]
+/// A header and its payload. It is made where it stays and wiped at its end, since a table may have a key in it.
 #[repr(C)]
 pub(super) struct Message {
     header: Header,
@@ -86,7 +89,7 @@ pub struct Version {
     pub patch: u32,
 }
 
-/// One target of a table.
+/// The one target of a table, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// Length in sectors of 512 bytes.
@@ -95,6 +98,12 @@ pub(super) struct Target {
     pub(super) kind: String,
     /// Its parameters, or its status.
     pub(super) text: String,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.payload.zeroize();
+    }
 }
 
 impl Default for Message {
@@ -119,8 +128,8 @@ impl Default for Message {
 
 impl Message {
     /// A message about one device.
-    pub(super) fn about(name: &Name, flags: Flags) -> Self {
-        let mut message = Self::default();
+    pub(super) fn about(name: &Name, flags: Flags) -> Box<Self> {
+        let mut message = Box::<Self>::default();
         message.header.flags = flags.0;
         // A name is at most 127 bytes, so that a NUL follows.
         for (to, from) in message.header.name.iter_mut().zip(name.as_str().bytes()) {
@@ -129,20 +138,23 @@ impl Message {
         message
     }
 
-    /// The same with a table of one target. None if the parameters are longer than any that fit.
-    pub(super) fn with_target(mut self, target: &Target) -> Option<Self> {
-        let mut bytes = Vec::with_capacity(SPECIFICATION + target.text.len() + 8);
-        bytes.extend(0_u64.to_ne_bytes());
-        bytes.extend(target.sectors.to_ne_bytes());
-        bytes.extend(0_i32.to_ne_bytes());
-        let length = SPECIFICATION + target.text.len() + 1;
-        bytes.extend(u32::try_from(length.next_multiple_of(8)).ok()?.to_ne_bytes());
-        let mut kind = [0; TARGET_NAME];
-        kind.get_mut(..target.kind.len())?.copy_from_slice(target.kind.as_bytes());
-        bytes.extend(kind);
-        bytes.extend(target.text.as_bytes());
-        bytes.resize(length.next_multiple_of(8), 0);
-        self.payload.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+    /// The same with a table of one target of this kind, so many sectors of 512 bytes long, with these parameters.
+    /// None if they are longer than any that fit.
+    pub(super) fn with_target(
+        mut self: Box<Self>,
+        kind: &str,
+        sectors: u64,
+        text: &str,
+    ) -> Option<Box<Self>> {
+        let length = (SPECIFICATION + text.len() + 1).next_multiple_of(8);
+        let (specification, parameters) = self.payload.get_mut(..length)?.split_at_mut(SPECIFICATION);
+        let next = u32::try_from(length).ok()?;
+        specification[8..16].copy_from_slice(&sectors.to_ne_bytes());
+        specification[20..24].copy_from_slice(&next.to_ne_bytes());
+        let (_, name) = specification.split_at_mut(SPECIFICATION - TARGET_NAME);
+        name.get_mut(..kind.len())?.copy_from_slice(kind.as_bytes());
+        // What is behind it is zero already.
+        parameters.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
         self.header.target_count = 1;
         Some(self)
     }
@@ -213,13 +225,13 @@ mod tests {
         "device".parse().unwrap()
     }
 
-    fn target() -> Target {
-        Target { sectors: 2352, kind: "verity".to_owned(), text: "1 7:0 7:0".to_owned() }
+    fn with_table() -> Box<Message> {
+        Message::about(&name(), Flags::READ_ONLY).with_target("verity", 2352, "1 7:0 7:0").unwrap()
     }
 
     #[test]
     fn a_target_has_the_layout_of_the_kernels_header() {
-        let message = Message::about(&name(), Flags::READ_ONLY).with_target(&target()).unwrap();
+        let message = with_table();
         let mut expected = Vec::new();
         expected.extend([0; 8]);
         expected.extend(2352_u64.to_ne_bytes());
@@ -234,21 +246,23 @@ mod tests {
 
     #[test]
     fn a_target_is_read_as_it_is_written() {
-        let mut message = Message::about(&name(), Flags::NONE).with_target(&target()).unwrap();
+        let mut message = with_table();
         message.prepare();
-        assert_eq!(message.target(), Some(target()));
+        let target = Target { sectors: 2352, kind: "verity".to_owned(), text: "1 7:0 7:0".to_owned() };
+        assert_eq!(message.target(), Some(target));
         message.header.target_count = 2;
         assert_eq!(message.target(), None);
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let long =
-            |kind: usize, text: usize| Target { kind: "k".repeat(kind), text: "t".repeat(text), ..target() };
+        let fits = |kind: usize, text: usize| {
+            Box::<Message>::default().with_target(&"k".repeat(kind), 8, &"t".repeat(text)).is_some()
+        };
         let room = ROOM - SPECIFICATION - 1;
-        assert!(Message::default().with_target(&long(16, room)).is_some());
-        assert!(Message::default().with_target(&long(16, room + 1)).is_none());
-        assert!(Message::default().with_target(&long(17, 1)).is_none());
+        assert!(fits(16, room));
+        assert!(!fits(16, room + 1));
+        assert!(!fits(17, 1));
     }
 
     #[test]

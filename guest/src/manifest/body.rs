@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Layer;
+use super::{Layer, Merged};
 use crate::canonical::{Canonical, Json};
 use crate::digest::{Digest, InvalidDigest};
 use crate::word::Word;
@@ -35,6 +35,10 @@ pub struct Fields {
     pub platform: Platform,
     /// The layers, oldest first; 1 to [`MOST_LAYERS`]. The same layer may be there more than once.
     pub layers: Vec<Layer>,
+    /// All layers as one device, for guests that take the image in this form. It is a part of what is hashed, so an image
+    /// has one hash with it and another without.
+    #[serde(default)]
+    pub merged: Option<Merged>,
 }
 
 /// Version of the image layout.
@@ -88,17 +92,26 @@ pub enum InvalidManifest {
         /// How many there are.
         count: usize,
     },
+    /// The merged image is of other layers.
+    #[error(
+        "the merged image cannot be of these layers: it is of several, and larger than all of them together"
+    )]
+    Merged,
 }
 
 impl Manifest {
     /// A manifest of these members.
     ///
     /// # Errors
-    /// [`InvalidManifest::Count`].
+    /// [`InvalidManifest::Count`] and [`InvalidManifest::Merged`].
     pub fn new(fields: Fields) -> Result<Self, InvalidManifest> {
-        match fields.layers.len() {
-            1..=MOST_LAYERS => Ok(Self(fields)),
-            count => Err(InvalidManifest::Count { count }),
+        let Fields { layers, merged, .. } = &fields;
+        if !(1..=MOST_LAYERS).contains(&layers.len()) {
+            return Err(InvalidManifest::Count { count: layers.len() });
+        }
+        match merged.as_ref().is_none_or(|merged| merged.holds(layers)) {
+            true => Ok(Self(fields)),
+            false => Err(InvalidManifest::Merged),
         }
     }
 
@@ -114,6 +127,12 @@ impl Manifest {
         &self.0.layers
     }
 
+    /// All layers as one device, if the manifest says how that is verified.
+    #[must_use]
+    pub const fn merged(&self) -> Option<&Merged> {
+        self.0.merged.as_ref()
+    }
+
     /// The hash that stands for this manifest.
     #[must_use]
     pub fn image_hash(&self) -> ImageHash {
@@ -126,11 +145,12 @@ impl Canonical for Manifest {
     const LIMIT: usize = 1 << 20;
 
     fn json(&self) -> Json {
-        let Fields { layout_version, image, platform, layers } = &self.0;
+        let Fields { layout_version, image, platform, layers, merged } = &self.0;
         Json::object([
             ("image", image.as_ref().map(Image::json)),
             ("layers", Some(Json::Array(layers.iter().map(Layer::json).collect()))),
             ("layout_version", Some(Json::Number((*layout_version).into()))),
+            ("merged", merged.as_ref().map(Merged::json)),
             ("platform", Some(platform.json())),
         ])
     }
@@ -216,6 +236,23 @@ mod tests {
             let manifest = fixtures::manifest(layers);
             let text = manifest.to_canonical();
             assert_eq!(Manifest::from_canonical(text.as_bytes()).unwrap(), manifest);
+        }
+    }
+
+    #[test]
+    fn a_merged_image_is_hashed_and_has_to_be_of_the_layers() {
+        let plain = fixtures::manifest(2);
+        let merged = fixtures::merged_manifest(2);
+        let text = merged.to_canonical();
+        assert_eq!(text, include_str!("golden/merged.json").trim_end());
+        assert_eq!(merged.image_hash().to_string(), include_str!("golden/merged_image_hash").trim_end());
+        assert_ne!(merged.image_hash(), plain.image_hash());
+        assert_eq!(Manifest::from_canonical(text.as_bytes()).unwrap(), merged);
+        let single = Fields { layers: plain.layers()[..1].to_vec(), ..merged.fields().clone() };
+        assert_eq!(Manifest::new(single), Err(InvalidManifest::Merged));
+        for other in ["\"merge_version\":2", "\"merge_version\":1,\"more\":1"] {
+            let other = text.replace("\"merge_version\":1", other);
+            assert!(Manifest::from_canonical(other.as_bytes()).is_err());
         }
     }
 

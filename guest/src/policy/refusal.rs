@@ -1,6 +1,7 @@
 //! Why an image does not run.
 
 use crate::manifest::{ImageHash, KeyId, UnixTime};
+use crate::part::Part;
 use crate::word::Word;
 
 use super::UpperKind;
@@ -77,20 +78,36 @@ pub enum Refusal {
         /// From the host.
         given: usize,
     },
-    /// The host says something else about a layer than the manifest.
-    #[error("layer {layer}: the host says other verity parameters than the manifest")]
+    /// The host gives the image as one device, and nothing says how that is verified.
+    #[error(
+        "the manifest has no merged image, and the host gave one: give the layers, or a manifest of `nexuserofs manifest \
+         compute --merged`"
+    )]
+    NotMerged,
+    /// The host says something else about a part of the image than the manifest.
+    #[error("{part}: the host says other verity parameters than the manifest")]
     ParametersDiffer {
-        /// Which, counted from 0, the oldest.
-        layer: usize,
+        /// Which.
+        part: Part,
     },
-    /// A layer that cannot be on its device.
-    #[error("layer {layer} has {needed} bytes, and its device {device} has {found}")]
+    /// A part of the image that cannot be on its device.
+    #[error("{part} has {needed} bytes, and its device {device} has {found}")]
     DeviceTooSmall {
-        /// Which, counted from 0, the oldest.
-        layer: usize,
+        /// Which.
+        part: Part,
         /// The device's name.
         device: String,
-        /// Bytes of the layer.
+        /// Bytes of the part.
+        needed: u64,
+        /// Bytes of the device.
+        found: u64,
+    },
+    /// No file system fits there.
+    #[error("the device {device} for what is written has {found} bytes, and a file system needs {needed}")]
+    UpperTooSmall {
+        /// The device's name.
+        device: String,
+        /// Bytes of the smallest file system.
         needed: u64,
         /// Bytes of the device.
         found: u64,
@@ -118,8 +135,10 @@ impl Refusal {
             Self::NameNotAllowed { .. } => "name_not_allowed",
             Self::UpperNotAllowed { .. } => "upper_not_allowed",
             Self::LayerCount { .. } => "layer_count",
+            Self::NotMerged => "not_merged",
             Self::ParametersDiffer { .. } => "parameters_differ",
             Self::DeviceTooSmall { .. } => "device_too_small",
+            Self::UpperTooSmall { .. } => "upper_too_small",
             Self::DeviceTwice { .. } => "device_twice",
         }
     }

@@ -53,6 +53,13 @@ pub enum UpperKind {
     Tmpfs,
     /// A device of the host's with a file system that the host made. Not for guests that do not trust it.
     Device,
+    /// A device of the host's, encrypted with a key that the guest makes. The host reads none of it, and can change it.
+    Encrypted,
+}
+
+impl UpperKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Tmpfs, Self::Device, Self::Encrypted];
 }
 
 impl Policy {

@@ -153,6 +153,7 @@ impl fmt::Display for UpperKind {
             Self::None => "none",
             Self::Tmpfs => "tmpfs",
             Self::Device => "device",
+            Self::Encrypted => "encrypted",
         })
     }
 }
@@ -161,10 +162,8 @@ impl std::str::FromStr for UpperKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::None, Self::Tmpfs, Self::Device]
-            .into_iter()
-            .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is none of none, tmpfs, device"))
+        let found = Self::ALL.into_iter().find(|kind| kind.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is none of none, tmpfs, device, encrypted"))
     }
 }
 
@@ -188,7 +187,7 @@ mod tests {
             })),
             Policy {
                 rule: Rule::Key(KeyRule { keys, minimum_version: 3, names }),
-                uppers: BTreeSet::from([UpperKind::Tmpfs, UpperKind::Device]),
+                uppers: BTreeSet::from([UpperKind::Tmpfs, UpperKind::Device, UpperKind::Encrypted]),
             },
         ]
     }

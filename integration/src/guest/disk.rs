@@ -18,6 +18,18 @@ pub struct Disk {
     pub format: &'static str,
     /// Whether the guest may write to it.
     pub writable: bool,
+    /// How it is attached.
+    pub bus: Bus,
+}
+
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bus {
+    /// As a virtio-blk device of its own: the serial is in `/sys/block/*/serial`.
+    #[default]
+    Virtio,
+    /// To the one virtio-scsi controller: the serial is in page 0x80.
+    Scsi,
 }
 
 impl Disk {
@@ -30,7 +42,7 @@ impl Disk {
     /// A read-only disk in any format that QEMU reads.
     #[must_use]
     pub fn of(format: &'static str, serial: impl Into<String>, file: impl Into<PathBuf>) -> Self {
-        Self { serial: serial.into(), file: file.into(), format, writable: false }
+        Self { serial: serial.into(), file: file.into(), format, writable: false, bus: Bus::default() }
     }
 
     /// The same, and the guest writes into the file.
@@ -39,18 +51,28 @@ impl Disk {
         Self { writable: true, ..self }
     }
 
+    /// The same on the SCSI controller.
+    #[must_use]
+    pub fn scsi(self) -> Self {
+        Self { bus: Bus::Scsi, ..self }
+    }
+
     /// QEMU's arguments for the disk with this number.
     pub(super) fn arguments(&self, number: usize) -> Result<Vec<String>> {
         let file = self.file.to_str().context("a disk's path is not UTF-8")?;
         // A comma separates options; doubled it stands for itself.
         let file = file.replace(',', ",,");
         let Self { serial, format, .. } = self;
+        let device = match self.bus {
+            Bus::Virtio => "virtio-blk-pci",
+            Bus::Scsi => "scsi-hd",
+        };
         let read_only = if self.writable { "off" } else { "on" };
         Ok(vec![
             "-drive".to_owned(),
             format!("if=none,id=disk{number},file={file},format={format},readonly={read_only}"),
             "-device".to_owned(),
-            format!("virtio-blk-pci,drive=disk{number},serial={serial}"),
+            format!("{device},drive=disk{number},serial={serial}"),
         ])
     }
 }
@@ -85,8 +107,7 @@ mod tests {
             "virtio-blk-pci,drive=disk3,serial=one",
         ];
         assert_eq!(disk.arguments(3).unwrap(), expected);
-        assert!(
-            disk.writable().arguments(0).unwrap().iter().any(|argument| argument.ends_with("readonly=off"))
-        );
+        assert!(disk.clone().writable().arguments(0).unwrap()[1].ends_with("readonly=off"));
+        assert_eq!(disk.scsi().arguments(0).unwrap()[3], "scsi-hd,drive=disk0,serial=one");
     }
 }

@@ -129,6 +129,7 @@ fn on_the_machine(needs: Needs) -> Result<ExitCode> {
     let disks: Vec<Disk> = system.disks(directory, &payload)?.into_iter().chain(own).collect();
     let initramfs = system.initramfs(&host, directory)?;
     let boot = Boot {
+        root: Path::new("/"),
         kernel: &system.kernel.image,
         initramfs: &initramfs,
         parameters: init::PARAMETERS,

@@ -1,27 +1,29 @@
 //! A guest whose first process is the project's own program, and whose root file system is an image's.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::disk::Disk;
-use super::init::MODULES;
 use super::initramfs::Initramfs;
+use super::kernel::{Kernel, Release};
 use super::qemu::Boot;
-use super::system::System;
+use super::system;
 use crate::cache::Cache;
 use crate::cargo;
-use crate::host::TestHost;
 use crate::progress::Steps;
+use crate::stage::Place;
 
 /// What is the same for all such guests.
 #[derive(Debug)]
 pub struct Machine {
-    system: System,
+    kernel: Kernel,
     program: Vec<u8>,
+    /// The root of the system that has QEMU.
+    root: PathBuf,
 }
 
 /// One guest.
@@ -49,19 +51,33 @@ pub struct Ended {
 }
 
 /// How long a boot may take.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Makes for guests in the test host what the cache has not, and returns the file of their program.
+pub(crate) fn make(cache: &Cache, steps: &Steps<'_>) -> Result<PathBuf> {
+    system::kernel(cache, Release::default(), steps)?;
+    steps.run("nexuserofs-guest", cargo::guest_program)
+}
 
 impl Machine {
     /// Makes what the cache has not.
     ///
     /// # Errors
     /// A part cannot be made.
-    pub fn prepare(cache: &Cache, steps: &Steps<'_>) -> Result<Self> {
-        let host = TestHost::prepare(cache, steps)?;
-        let system = System::make(cache, &host, steps)?;
+    pub fn prepare(cache: &Cache, release: Release, steps: &Steps<'_>) -> Result<Self> {
+        let kernel = system::kernel(cache, release, steps)?;
         let program = steps.run("nexuserofs-guest", cargo::guest_program)?;
-        let program = fs::read(&program).with_context(|| format!("read {}", program.display()))?;
-        Ok(Self { system, program })
+        Ok(Self { kernel, program: read(&program)?, root: "/".into() })
+    }
+
+    /// Finds in the test host what [`crate::bed`] made for it on the machine.
+    ///
+    /// # Errors
+    /// It was not asked for.
+    pub fn inside(place: &Place) -> Result<Self> {
+        let (kernel, _) = Kernel::make(&Cache::at(&place.cache)?, Release::default())?;
+        let program = read(&place.guest_program).context("ask for guests in the Needs of this program")?;
+        Ok(Self { kernel, program, root: place.machine.clone() })
     }
 
     /// Boots a guest and waits until it is off. Its image tells the exit code by a line `GUEST-EXIT CODE` on the
@@ -73,14 +89,13 @@ impl Machine {
         let initramfs = guest.directory.join("initramfs");
         let mut archive = Initramfs::default();
         archive.file("init", &self.program);
-        for (number, module) in self.system.kernel.modules.iter().enumerate() {
-            archive.file(&format!("{MODULES}/{number:02}.ko.xz"), &fs::read(module)?);
-        }
+        self.kernel.carry_modules(&mut archive)?;
         guest.files.iter().for_each(|(path, bytes)| archive.file(path, bytes));
         fs::write(&initramfs, archive.finish())?;
         let console = guest.directory.join("console");
         let boot = Boot {
-            kernel: &self.system.kernel.image,
+            root: &self.root,
+            kernel: &self.kernel.image,
             initramfs: &initramfs,
             parameters: guest.parameters,
             disks: guest.disks,
@@ -94,4 +109,8 @@ impl Machine {
         let printed = printed.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(Ended { code, printed, console: String::from_utf8_lossy(&fs::read(&console)?).into_owned() })
     }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("read {}", file.display()))
 }

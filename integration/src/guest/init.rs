@@ -69,6 +69,20 @@ pub(super) fn stage() -> Stage {
     }
 }
 
+/// Becomes the guest's first process where that is what this program runs as, and never returns then. A program that is
+/// carried into guests calls it before anything else.
+pub fn become_first_process() {
+    if stage() == Stage::First {
+        first_process();
+    }
+}
+
+/// Whether this is the program that runs in a guest, started by its first process.
+#[must_use]
+pub fn is_inside() -> bool {
+    stage() == Stage::Inside
+}
+
 /// Where things lie inside.
 pub(super) fn place() -> Place {
     Place::in_guest(Path::new("/testbed/tools"), Path::new(PAYLOAD), Path::new("/testbed/scratch"))
@@ -143,7 +157,8 @@ fn load_modules() -> Result<()> {
     modules.sort();
     for module in modules {
         let file = File::open(&module)?;
-        finit_module(file, c"", COMPRESSED)
+        let is_plain = module.extension().is_some_and(|extension| extension == "ko");
+        finit_module(file, c"", if is_plain { 0 } else { COMPRESSED })
             .with_context(|| format!("load the module {}", module.display()))?;
     }
     Ok(())

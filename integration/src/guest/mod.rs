@@ -38,6 +38,9 @@
 //! }
 //! ```
 //!
+//! A test that acts on the machine while its guest runs, as one that cuts its power, is a [`scenario::Scenario`] with
+//! a boot of its own.
+//!
 //! What [`harness::Workshop::payload`] holds is there inside as [`init::PAYLOAD`], read-only. A disk in
 //! another format that QEMU reads is [`disk::Disk::of`].
 
@@ -47,7 +50,12 @@ pub mod image_init;
 pub mod init;
 mod initramfs;
 mod kernel;
+pub mod passed_through;
 pub mod qemu;
+pub mod scenario;
+pub mod signer;
+pub mod snapshot;
 mod system;
 
 pub use harness::Workshop;
+pub use kernel::Release;

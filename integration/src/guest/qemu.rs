@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::Disk;
+use super::disk::{Bus, Disk};
 
 /// What the guest's first process writes at its end, before the exit code of what it ran.
 pub(super) const EXIT: &str = "GUEST-EXIT ";
@@ -23,6 +24,9 @@ const SHOWN_CONSOLE: usize = 6000;
 /// A guest that is about to be booted.
 #[derive(Clone, Debug)]
 pub struct Boot<'a> {
+    /// The root directory of the system that has QEMU: `/` on the machine, [`crate::stage::Place::machine`] in the
+    /// test host. All paths are the same in it.
+    pub root: &'a Path,
     /// The kernel.
     pub kernel: &'a Path,
     /// The archive with the first process.
@@ -37,6 +41,24 @@ pub struct Boot<'a> {
     pub console: PathBuf,
     /// How long it may take, in all.
     pub deadline: Duration,
+}
+
+/// What becomes of a guest after a line that it printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    GoOn,
+    /// It is killed, with everything that it has not given to a disk.
+    CutPower,
+}
+
+/// How a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with the exit code that it told.
+    Off(Option<u8>),
+    /// Its power was cut.
+    PowerCut,
 }
 
 impl Boot<'_> {
@@ -55,26 +77,52 @@ impl Boot<'_> {
     /// # Errors
     /// QEMU cannot be started, or fails; the guest does not end before the deadline.
     pub fn run_to_end(&self, relay: impl Fn(&str) + Send) -> Result<Option<u8>> {
-        let mut guest = Running(self.command()?.spawn().context("start qemu-system-x86_64")?);
+        let watch = move |line: &str| {
+            relay(line);
+            Next::GoOn
+        };
+        match self.run_watched(&[], watch)? {
+            End::Off(code) => Ok(code),
+            End::PowerCut => Ok(None),
+        }
+    }
+
+    /// Boots the guest with disks behind vhost-user sockets besides, to which QEMU connects again whenever their
+    /// exporter went away. `watch` is asked after each line that the guest prints.
+    ///
+    /// # Errors
+    /// As [`Boot::run_to_end`].
+    pub fn run_watched(&self, exports: &[PathBuf], watch: impl Fn(&str) -> Next + Send) -> Result<End> {
+        let mut guest = Running(self.command(exports)?.spawn().context("start qemu-system-x86_64")?);
         let output = guest.0.stdout.take().context("QEMU has no output")?;
         let mut errors = guest.0.stderr.take().context("QEMU has no standard error")?;
+        let cut = AtomicBool::new(false);
+        let cutting = &cut;
+        let relay = move |line: &str| {
+            if watch(line) == Next::CutPower {
+                cutting.store(true, Ordering::Release);
+            }
+        };
         let (in_time, code) = thread::scope(|scope| {
             let code = scope.spawn(|| read(output, relay));
-            let in_time = guest.wait(self.deadline)?;
+            let in_time = guest.wait(self.deadline, &cut)?;
             anyhow::Ok((in_time, code.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
         })?;
         let mut said = String::new();
         errors.read_to_string(&mut said).context("read QEMU's standard error")?;
         let console = || self.end_of_console();
         ensure!(in_time, "the guest did not end in time\nQEMU: {}\nconsole:\n{}", said.trim(), console());
+        if cut.into_inner() {
+            return Ok(End::PowerCut);
+        }
         ensure!(code.is_some() || said.trim().is_empty(), "QEMU: {}\nconsole:\n{}", said.trim(), console());
-        Ok(code)
+        Ok(End::Off(code))
     }
 
-    fn command(&self) -> Result<Command> {
+    fn command(&self, exports: &[PathBuf]) -> Result<Command> {
         // It ends with this program, also if that is killed.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
+        qemu.args(["--pdeathsig", "KILL", "--", "chroot"]).arg(self.root).arg("qemu-system-x86_64");
         // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
         qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", &self.memory.to_string()]);
@@ -85,8 +133,21 @@ impl Boot<'_> {
         // The first serial line is the kernel's console, the second carries what the program prints.
         let console = self.console.to_str().context("the console's path is not UTF-8")?;
         qemu.args(["-serial", &format!("file:{console}"), "-serial", "stdio"]);
+        if self.disks.iter().any(|disk| disk.bus == Bus::Scsi) {
+            qemu.args(["-device", "virtio-scsi-pci"]);
+        }
         for (number, disk) in self.disks.iter().enumerate() {
             qemu.args(disk.arguments(number)?);
+        }
+        if !exports.is_empty() {
+            // An exporter reads and writes the guest's memory.
+            let memory = format!("memory-backend-memfd,id=memory,size={}M,share=on", self.memory);
+            qemu.args(["-object", &memory, "-machine", "memory-backend=memory"]);
+        }
+        for (number, socket) in exports.iter().enumerate() {
+            let socket = socket.to_str().context("a socket's path is not UTF-8")?.replace(',', ",,");
+            qemu.args(["-chardev", &format!("socket,id=export{number},path={socket},reconnect=1")]);
+            qemu.args(["-device", &format!("vhost-user-blk-pci,chardev=export{number}")]);
         }
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(qemu)
@@ -103,18 +164,22 @@ impl Boot<'_> {
 struct Running(Child);
 
 impl Running {
-    /// Whether it ended by itself before the deadline. Afterwards it does not run any more.
-    fn wait(&mut self, deadline: Duration) -> Result<bool> {
-        let ended = self.ends_before(deadline);
+    /// Whether it ended before the deadline, by itself or because its power was cut. Afterwards it does not run any
+    /// more.
+    fn wait(&mut self, deadline: Duration, cut: &AtomicBool) -> Result<bool> {
+        let ended = self.ends_before(deadline, cut);
         if !matches!(ended, Ok(true)) {
             self.0.kill().and_then(|()| self.0.wait()).context("end QEMU")?;
         }
         ended
     }
 
-    fn ends_before(&mut self, deadline: Duration) -> Result<bool> {
+    fn ends_before(&mut self, deadline: Duration, cut: &AtomicBool) -> Result<bool> {
         let begun = Instant::now();
         while begun.elapsed() < deadline {
+            if cut.load(Ordering::Acquire) {
+                self.0.kill().context("cut the guest's power")?;
+            }
             if self.0.try_wait().context("wait for QEMU")?.is_some() {
                 return Ok(true);
             }

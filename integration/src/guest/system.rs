@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::disk::{Disk, ext4};
 use super::init;
 use super::initramfs::Initramfs;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Release};
 use crate::cache::{Cache, Key};
 use crate::host::TestHost;
 use crate::machine::{self, Package};
@@ -45,8 +45,7 @@ pub(super) struct System {
 impl System {
     /// Makes what the cache has not.
     pub(super) fn make(cache: &Cache, host: &TestHost, steps: &Steps<'_>) -> Result<Self> {
-        steps.run("packages for guests", || machine::install(PACKAGES))?;
-        let kernel = steps.run("guest kernel: Debian's linux-image-cloud-amd64", || Kernel::make(cache))?;
+        let kernel = kernel(cache, Release::default(), steps)?;
         let disk = |serial: &'static str, content: &Path| {
             steps.run(&format!("guest disk {serial}"), || in_cache(cache, serial, content))
         };
@@ -73,13 +72,17 @@ impl System {
         for (from, to) in LIBRARIES {
             archive.file(to, &read(&host.root.join(from))?);
         }
-        for (number, module) in self.kernel.modules.iter().enumerate() {
-            archive.file(&format!("{}/{number:02}", init::MODULES), &read(module)?);
-        }
+        self.kernel.carry_modules(&mut archive)?;
         let file = directory.join("initramfs");
         fs::write(&file, archive.finish()).with_context(|| format!("write {}", file.display()))?;
         Ok(file)
     }
+}
+
+/// A kernel, and what the machine needs to boot it.
+pub(super) fn kernel(cache: &Cache, release: Release, steps: &Steps<'_>) -> Result<Kernel> {
+    steps.run("packages for guests", || machine::install(PACKAGES))?;
+    steps.run(release.step(), || Kernel::make(cache, release))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -17,6 +17,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::hex;
 
 /// An image in the cache.
 #[derive(Clone, Debug)]
@@ -80,6 +83,20 @@ impl Image {
         let config: Config = self.read_blob(&manifest.config)?;
         let layers = manifest.layers.into_iter().zip(config.rootfs.diff_ids);
         Ok(layers.map(|(blob, diff_id)| Layer { blob, diff_id }).collect())
+    }
+
+    /// The name that containerd gives the snapshot of all layers.
+    ///
+    /// Format: OCI image specification 1.1, `config.md`, "Layer ChainID".
+    ///
+    /// # Errors
+    /// The layout cannot be read, or the image has no layers.
+    pub fn chain_id(&self) -> Result<String> {
+        let of_two = |lower: String, upper: String| {
+            format!("sha256:{}", hex(&Sha256::digest(format!("{lower} {upper}"))))
+        };
+        let diff_ids = self.layers()?.into_iter().map(|layer| layer.diff_id);
+        diff_ids.reduce(of_two).context("the image has no layers")
     }
 
     fn read_blob<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use nexuserofs_guest::canonical::Canonical as _;
-use nexuserofs_guest::descriptor::{Assembly, Descriptor, LayerSource, UpperSource};
+use nexuserofs_guest::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSource};
 use nexuserofs_guest::devices::Query;
 use nexuserofs_guest::dm::{DeviceMapper, Name};
 use nexuserofs_guest::manifest::{Fields, Layer, Manifest, SignedManifest};
@@ -26,7 +26,18 @@ pub(crate) struct Case {
     /// In place of the guest's own command line.
     pub(crate) command_line: String,
     pub(crate) flags: Vec<&'static str>,
+    pub(crate) input: Input,
     pub(crate) directory: PathBuf,
+}
+
+/// Where the program has its description from.
+pub(crate) enum Input {
+    /// A file with the case's descriptor.
+    Descriptor,
+    /// This source, as the flag `--descriptor` takes it.
+    Source(String),
+    /// What Kata's agent is given, and a manifest.
+    Kata(serde_json::Value),
 }
 
 pub(crate) fn documents() -> Result<Documents> {
@@ -46,27 +57,56 @@ impl Case {
     /// All layers on their disks, memory for what is written, and a policy for exactly this image.
     pub(crate) fn good(place: &Place) -> Result<Self> {
         let signed = SignedManifest::from_canonical(documents()?.signed.as_bytes())?;
-        let policy = Policy::new(Rule::Exact([signed.manifest.image_hash()].into()));
         let layer = |name| Ok(LayerSource { device: serial(name)?, claim: None });
         let layers = ["l0", "l1", "l2"].into_iter().map(layer).collect::<Result<_>>()?;
         let directory = place.scratch.join("case");
         fs::create_dir_all(directory.join("root"))?;
-        Ok(Self {
+        let case = Self {
             descriptor: Descriptor {
                 signed,
-                assembly: Assembly { layers, upper: UpperSource::Tmpfs { size: Some(1 << 20) } },
+                assembly: Assembly {
+                    image: ImageSource::Layers(layers),
+                    upper: UpperSource::Tmpfs { size: Some(1 << 20) },
+                },
             },
-            policy: Some(policy),
+            policy: None,
             command_line: "quiet".to_owned(),
             flags: Vec::new(),
+            input: Input::Descriptor,
             directory,
-        })
+        };
+        Ok(case.allowed())
     }
 
     /// The layer `index` is said to be on the disk of this serial.
-    pub(crate) fn on(mut self, index: usize, name: &str) -> Result<Self> {
-        self.descriptor.assembly.layers[index].device = serial(name)?;
-        Ok(self)
+    pub(crate) fn on(self, index: usize, name: &str) -> Result<Self> {
+        Ok(self.at(index, serial(name)?))
+    }
+
+    /// The layer `index` is said to be there.
+    pub(crate) fn at(mut self, index: usize, device: Query) -> Self {
+        self.sources()[index].device = device;
+        self
+    }
+
+    /// The description comes from there.
+    pub(crate) fn from(self, input: Input) -> Self {
+        Self { input, ..self }
+    }
+
+    /// The policy is for exactly what the manifest lists now.
+    pub(crate) fn allowed(mut self) -> Self {
+        let hash = self.descriptor.signed.manifest.image_hash();
+        self.policy = Some(Policy::new(Rule::Exact([hash].into())));
+        self
+    }
+
+    /// What the host says about each layer.
+    pub(crate) fn sources(&mut self) -> &mut Vec<LayerSource> {
+        match &mut self.descriptor.assembly.image {
+            ImageSource::Layers(layers) => layers,
+            ImageSource::Merged(_) => panic!("the image is on one device"),
+        }
     }
 
     /// The manifest lists other layers.
@@ -88,9 +128,20 @@ impl Case {
 
     fn mount_output(&self, descriptor: &str) -> Result<Output> {
         fs::write(self.directory.join("command_line"), &self.command_line)?;
-        let path = self.directory.join("descriptor.json");
-        fs::write(&path, descriptor)?;
-        let mut run = self.program("mount").arg("--target").arg(self.root()).arg("--descriptor").arg(path);
+        let write = |name: &str, text: &str| {
+            let path = self.directory.join(name);
+            fs::write(&path, text).map(|()| path)
+        };
+        let run = self.program("mount").arg("--target").arg(self.root());
+        let mut run = match &self.input {
+            Input::Descriptor => run.arg("--descriptor").arg(write("descriptor.json", descriptor)?),
+            Input::Source(source) => run.arg("--descriptor").arg(source),
+            Input::Kata(storages) => run
+                .arg("--kata")
+                .arg(write("storages.json", &storages.to_string())?)
+                .arg("--manifest")
+                .arg(write("manifest.json", &self.descriptor.signed.to_canonical())?),
+        };
         if let Some(policy) = &self.policy {
             let path = self.directory.join("policy.json");
             fs::write(&path, serde_json::to_vec(policy)?)?;
@@ -149,9 +200,9 @@ impl Case {
         let mapper = DeviceMapper::open()?;
         // Who looks at new devices may still hold one.
         eventually(|| {
-            for index in 0..3 {
-                if mapper.find(&format!("nexuserofs-root-{index}").parse()?)?.is_some() {
-                    return Ok(Some(format!("the device of layer {index} was left")));
+            for what in ["0", "1", "2", "upper"] {
+                if mapper.find(&format!("nexuserofs-root-{what}").parse()?)?.is_some() {
+                    return Ok(Some(format!("the device {what} was left")));
                 }
             }
             Ok(None)

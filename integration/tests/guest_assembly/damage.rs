@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use nexuserofs_guest::descriptor::UpperSource;
 use nexuserofs_guest::devices::Sysfs;
 use nexuserofs_guest::dm::DeviceMapper;
 use nexuserofs_guest::verity::{Fields, Parameters};
@@ -15,7 +16,7 @@ use crate::case::{Case, serial};
 const VERITY: i32 = 5;
 const REFUSED: i32 = 3;
 
-fn input_output(read: io::Result<Vec<u8>>) -> Result<()> {
+pub(crate) fn input_output(read: io::Result<Vec<u8>>) -> Result<()> {
     let error = read.err().map(|error| error.raw_os_error());
     ensure!(error == Some(Some(5)), "a wrong block was read: {error:?}");
     Ok(())
@@ -26,6 +27,14 @@ pub(crate) fn a_changed_block_is_an_error_when_it_is_read(place: &Place) -> Resu
         ensure!(fs::read(root.join("own-0"))? == crate::layers::own(0));
         input_output(fs::read(root.join("own-1")))
     })
+}
+
+/// Kata's agent mounts an image of one layer without dm-verity.
+pub(crate) fn a_changed_block_of_a_single_layer_is_an_error(place: &Place) -> Result<()> {
+    let mut case = Case::good(place)?.listing(|layers| *layers = vec![layers[1].clone()])?.on(0, "data")?;
+    case.sources().truncate(1);
+    case.descriptor.assembly.upper = UpperSource::None;
+    case.allowed().works(|root| input_output(fs::read(root.join("own-1"))))
 }
 
 pub(crate) fn a_changed_block_is_found_before_anything_is_mounted(place: &Place) -> Result<()> {
@@ -65,7 +74,7 @@ pub(crate) fn a_tree_that_is_data_is_refused_by_its_length(place: &Place) -> Res
     ensure!(read? == fewer.data_bytes(), "the attack that this is about does not exist");
 
     let mut case = case;
-    case.descriptor.assembly.layers[1].claim = Some(fewer);
+    case.sources()[1].claim = Some(fewer);
     case.fails(REFUSED, "parameters_differ")
 }
 

@@ -1,6 +1,7 @@
 //! An image of three layers, and disks with them, whole and damaged.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,17 +11,24 @@ use nexuserofs::layer::{HashTree, LayerRecord};
 use nexuserofs::trust;
 use nexuserofs::trust::key::{Claims, Signer};
 use nexuserofs_guest::canonical::Canonical as _;
-use nexuserofs_guest::manifest::{Manifest, Platform, SignedManifest, UnixTime};
+use nexuserofs_guest::manifest::{Manifest, Platform, SignatureBytes, SignedManifest, UnixTime};
 use nexuserofs_integration::cargo;
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::guest::Workshop;
 use nexuserofs_integration::guest::disk::{Disk, ext4};
 use serde::{Deserialize, Serialize};
 
+use crate::{disks, encrypted, forged_table, one_device};
+
 /// RFC 8410, section 10.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
     -----END PRIVATE KEY-----\n";
+/// The private key in it.
+const SEED: [u8; 32] = [
+    0xd4, 0xee, 0x72, 0xdb, 0xf9, 0x13, 0x58, 0x4a, 0xd5, 0xb6, 0xd8, 0xf1, 0xf7, 0x69, 0xf8, 0xad, 0x3a,
+    0xfe, 0x7c, 0x28, 0xcb, 0xf1, 0xd4, 0xfb, 0xe0, 0x97, 0xa8, 0x8f, 0x44, 0x75, 0x58, 0x42,
+];
 /// Another key.
 const OTHER_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\n\
@@ -43,6 +51,10 @@ pub(crate) struct Documents {
     pub(crate) by_another: String,
     /// The same, ended in 1970.
     pub(crate) expired: String,
+    /// The same with the key's signature of the text of the image hash, which is not what is signed.
+    pub(crate) of_other_bytes: String,
+    /// Without a signature, of one layer of more than 2 GiB.
+    pub(crate) large: String,
     /// Base64url.
     pub(crate) key: String,
 }
@@ -57,9 +69,8 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     let layers: Vec<(PathBuf, LayerRecord)> =
         (0..3).map(|index| layer(workshop.directory, index)).collect::<Result<_>>()?;
     let records: Vec<LayerRecord> = layers.iter().map(|(_, record)| record.clone()).collect();
-    let platform = Platform { os: "linux".parse()?, architecture: "amd64".parse()?, variant: None };
-    let manifest = trust::list(&records, None, platform)?;
-    let documents = serde_json::to_vec(&documents(&manifest)?)?;
+    let (large, large_record) = disks::large(workshop.directory)?;
+    let documents = serde_json::to_vec(&documents(&list(&records)?, &list(&[large_record])?)?)?;
     fs::write(workshop.payload.join("documents.json"), documents)?;
     let program = workshop.steps.run("nexuserofs-guest", cargo::guest_program)?;
     fs::copy(&program, workshop.payload.join("nexuserofs-guest"))
@@ -81,10 +92,27 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     disks.push(Disk::raw("twin", middle));
     disks.push(Disk::raw("twin", middle));
     disks.push(upper(workshop.directory)?);
+    let zeros = copy(workshop.directory, middle, "zeros")?;
+    disks::empty_tree(&zeros, verity.image_size(), record.image_bytes)?;
+    disks.push(Disk::raw("zeros", zeros));
+    disks.push(Disk::raw("large", large));
+    disks.push(Disk::raw("scsi-l1", middle).scsi());
+    disks.push(encrypted::disk(workshop.directory)?);
+    disks.extend(one_device::disks(workshop.directory, workshop.payload, &layers, &list(&records)?)?);
+    let files: Vec<PathBuf> = layers.into_iter().map(|(path, _)| path).collect();
+    disks.push(Disk::raw("gpt", disks::partitioned(workshop.directory, "gpt", &files)?));
+    let forged = disks::partitioned(workshop.directory, "forged", &files)?;
+    forged_table::forge(&forged)?;
+    disks.push(Disk::raw("forged", forged));
     Ok(disks)
 }
 
-fn documents(manifest: &Manifest) -> Result<Documents> {
+fn list(records: &[LayerRecord]) -> Result<Manifest> {
+    let platform = Platform { os: "linux".parse()?, architecture: "amd64".parse()?, variant: None };
+    Ok(trust::list(records, None, platform)?)
+}
+
+fn documents(manifest: &Manifest, large: &Manifest) -> Result<Documents> {
     let signer = Signer::read(KEY)?;
     let signed = |signer: &Signer, expires: Option<UnixTime>| -> Result<String> {
         let claims = Claims { version: VERSION, name: Some(NAME.parse()?), expires };
@@ -95,8 +123,19 @@ fn documents(manifest: &Manifest) -> Result<Documents> {
         signed: signed(&signer, None)?,
         by_another: signed(&Signer::read(OTHER_KEY)?, None)?,
         expired: signed(&signer, Some(UnixTime(1)))?,
+        of_other_bytes: of_other_bytes(manifest)?,
+        large: SignedManifest::from(large.clone()).to_canonical(),
         key: signer.public().to_string(),
     })
+}
+
+fn of_other_bytes(manifest: &Manifest) -> Result<String> {
+    use ed25519_dalek::Signer as _;
+    let signer = Signer::read(KEY)?;
+    let mut signature = signer.sign(manifest, Claims { version: VERSION, name: None, expires: None });
+    let key = ed25519_dalek::SigningKey::from_bytes(&SEED);
+    signature.signature = SignatureBytes(key.sign(manifest.image_hash().to_string().as_bytes()).to_bytes());
+    Ok(SignedManifest { manifest: manifest.clone(), signatures: vec![signature] }.to_canonical())
 }
 
 /// A layer with a file of its own, and one that every layer replaces.
@@ -111,9 +150,20 @@ fn layer(directory: &Path, index: usize) -> Result<(PathBuf, LayerRecord)> {
         .arg(&tree)
         .arg(".")
         .bytes()?;
-    let path = directory.join(format!("layer-{index}.erofs"));
-    let converted = offline::convert(&mut tar.as_slice(), &path, HashTree::With)?;
-    Ok((path, converted.record))
+    convert(directory, &format!("layer-{index}"), &mut tar.as_slice())
+}
+
+/// A layer's file in a directory of its own, whose name becomes a part of its partition's.
+pub(crate) fn convert(
+    directory: &Path,
+    name: &str,
+    tar: &mut (dyn Read + Send),
+) -> Result<(PathBuf, LayerRecord)> {
+    let home = directory.join(name);
+    fs::create_dir(&home)?;
+    let path = home.join("layer.erofs");
+    let record = offline::convert(tar, &path, HashTree::With)?.record;
+    Ok((path, record))
 }
 
 fn copy(directory: &Path, layer: &Path, name: &str) -> Result<PathBuf> {

@@ -3,17 +3,25 @@
 //!
 //! `docs/threat-model.md` has these tests by the attacks that they are.
 //!
-//! * `layers`: the image and its disks. * `case`: one run of the program. * `refused`: what is not allowed.
-//! * `damage`: disks that are not what they should be. * `overlays`: many layers.
+//! * `layers`, `disks`, `forged_table`: the image and its disks. * `case`: one run of the program. * `named`: devices by
+//!   everything that names them. * `refused`, `tampered`: what is not allowed. * `damage`: disks that are not what they
+//!   should be. * `overlays`: many layers. * `one_device`: the whole image on one.
+//! * `encrypted`: what is written to a disk of the host's.
 
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod case;
 mod damage;
+mod disks;
+mod encrypted;
+mod forged_table;
 mod layers;
+mod named;
+mod one_device;
 mod overlays;
 mod refused;
+mod tampered;
 
 use std::fs;
 use std::path::Path;
@@ -61,11 +69,53 @@ const TESTS: &[Test] = tests![
     refused::a_device_that_is_too_short_is_refused,
     refused::a_name_that_is_taken_is_an_error,
     damage::a_changed_block_is_an_error_when_it_is_read,
+    damage::a_changed_block_of_a_single_layer_is_an_error,
     damage::a_changed_block_is_found_before_anything_is_mounted,
     damage::a_changed_tree_is_found,
     damage::the_superblock_of_the_host_means_nothing,
     damage::swapped_disks_are_found,
     damage::a_tree_that_is_data_is_refused_by_its_length,
+    named::partitions_are_found_by_name,
+    named::a_disk_is_found_by_its_scsi_page,
+    named::a_disk_is_found_by_its_path,
+    named::what_kata_hands_on_is_put_together,
+    named::a_layer_beyond_two_gibibytes_is_put_together,
+    tampered::a_description_that_changes_is_read_once,
+    tampered::a_device_that_changes_later_is_an_error,
+    tampered::partitions_of_one_name_are_refused,
+    tampered::overlapping_partitions_are_found,
+    tampered::a_partition_behind_the_end_of_its_disk_is_refused,
+    tampered::another_file_system_in_a_layers_place_is_found,
+    tampered::a_tree_that_was_cut_off_is_found,
+    tampered::an_upper_that_is_a_layers_disk_is_refused,
+    tampered::doubled_keys_are_refused,
+    tampered::sizes_that_nothing_has_are_refused,
+    tampered::a_signature_of_other_bytes_is_refused,
+    tampered::a_policy_of_two_rules_is_refused,
+    tampered::claims_of_other_layers_are_refused,
+    tampered::an_image_without_layers_is_refused,
+    tampered::a_description_without_end_is_refused,
+    tampered::a_description_of_a_wrong_length_is_refused,
+    tampered::kata_without_dm_verity_is_checked_all_the_same,
+    tampered::kata_with_other_options_is_refused,
+    tampered::a_layer_without_a_place_is_refused,
+    one_device::one_device_shows_what_the_layers_show,
+    one_device::one_device_is_written_over,
+    one_device::its_manifest_serves_layers_too,
+    one_device::a_changed_block_of_one_device_is_an_error_when_it_is_read,
+    one_device::changed_metadata_of_one_device_is_found,
+    one_device::a_changed_block_of_one_device_is_found_before_anything_is_mounted,
+    one_device::a_changed_tree_of_one_device_is_found,
+    one_device::the_superblock_on_one_device_means_nothing,
+    one_device::another_image_on_one_device_is_refused,
+    one_device::one_device_without_a_table_is_refused,
+    one_device::other_parameters_of_one_device_are_refused,
+    encrypted::an_encrypted_upper_keeps_what_is_written_from_the_host,
+    encrypted::nothing_of_an_earlier_upper_is_read,
+    encrypted::an_encrypted_upper_holds_many_files,
+    encrypted::a_changed_block_of_an_encrypted_upper_is_noise,
+    encrypted::an_encrypted_upper_has_to_be_allowed,
+    encrypted::an_encrypted_upper_that_cannot_be_made_is_an_error,
     overlays::two_hundred_layers_are_joined_one_by_one,
     overlays::a_hundred_layers_are_joined_at_once,
 ];
@@ -124,11 +174,9 @@ mod good {
 
     pub(super) fn a_single_layer_needs_no_overlay(place: &Place) -> Result<()> {
         let mut case = Case::good(place)?.listing(|layers| layers.truncate(1))?;
-        case.descriptor.assembly.layers.truncate(1);
+        case.sources().truncate(1);
         case.descriptor.assembly.upper = UpperSource::None;
-        let hash = case.descriptor.signed.manifest.image_hash();
-        case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Exact([hash].into())));
-        case.works(|root| {
+        case.allowed().works(|root| {
             ensure!(fs::read(root.join("own-0"))? == layers::own(0));
             ensure!(!root.join("own-1").exists());
             Ok(())
@@ -136,10 +184,8 @@ mod good {
     }
 
     pub(super) fn the_same_layer_twice_is_put_together(place: &Place) -> Result<()> {
-        let mut case = Case::good(place)?.listing(|layers| layers[2] = layers[1].clone())?.on(2, "l1")?;
-        let hash = case.descriptor.signed.manifest.image_hash();
-        case.policy = Some(nexuserofs_guest::policy::Policy::new(Rule::Exact([hash].into())));
-        case.works(|root| {
+        let case = Case::good(place)?.listing(|layers| layers[2] = layers[1].clone())?.on(2, "l1")?;
+        case.allowed().works(|root| {
             ensure!(fs::read_to_string(root.join("newest"))? == "1");
             Ok(())
         })

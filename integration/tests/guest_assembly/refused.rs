@@ -32,20 +32,20 @@ pub(crate) fn layers_in_another_order_are_refused(place: &Place) -> Result<()> {
 
 pub(crate) fn a_dropped_layer_is_refused(place: &Place) -> Result<()> {
     let mut fewer = Case::good(place)?;
-    fewer.descriptor.assembly.layers.pop();
+    fewer.sources().pop();
     fewer.fails(REFUSED, "layer_count")?;
     let mut consistent = Case::good(place)?.listing(|layers| layers.truncate(2))?;
-    consistent.descriptor.assembly.layers.pop();
+    consistent.sources().pop();
     consistent.fails(REFUSED, "image_hash_not_allowed")
 }
 
 pub(crate) fn an_added_layer_is_refused(place: &Place) -> Result<()> {
     let mut more = Case::good(place)?;
-    let added = more.descriptor.assembly.layers[0].clone();
-    more.descriptor.assembly.layers.push(added.clone());
+    let added = more.sources()[0].clone();
+    more.sources().push(added.clone());
     more.fails(REFUSED, "layer_count")?;
     let mut consistent = keyed(place, Ok)?.listing(|layers| layers.push(layers[0].clone()))?;
-    consistent.descriptor.assembly.layers.push(added);
+    consistent.sources().push(added);
     consistent.fails(REFUSED, "signed_another_image")
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn other_parameters_are_refused(place: &Place) -> Result<()> {
     ] {
         let changed = Parameters::new(changed)?;
         let mut claimed = Case::good(place)?;
-        claimed.descriptor.assembly.layers[1].claim = Some(changed.clone());
+        claimed.sources()[1].claim = Some(changed.clone());
         claimed.fails(REFUSED, "parameters_differ")?;
         let layer = Layer::of(right.diff_id, changed)?;
         Case::good(place)?.listing(|layers| layers[1] = layer)?.fails(REFUSED, "image_hash_not_allowed")?;

@@ -70,6 +70,12 @@ pub(super) enum Verb {
     /// the last. What has to be made for it is made in TMPDIR, and goes with it.
     #[command(after_help = RUN_EXAMPLES)]
     RunVm(RunVm),
+    /// Tell what is wrong with this node, and what to do about it. Needs root for some of it.
+    ///
+    /// Looks at the kernel, the daemon's data, the daemon, the programs that it runs, containerd, and containerd's
+    /// settings, and changes nothing. Exits with 0 if nothing fails, warnings or not, and with 78 if something does.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
     /// Tell what is in EROFS images and in disks made of them.
     ///
     /// Names are those of files, or keys of layers, chains and snapshots of a daemon, which may run. A snapshot
@@ -191,10 +197,36 @@ pub(super) struct Device {
 pub(super) enum DeviceLayout {
     /// One file system of all layers, for Linux 6.4 and later
     Merged,
+    /// The same with one dm-verity tree behind it, for nexuserofs-guest; every layer needs its .dmverity file
+    Verified,
     /// A partition for each layer, the newest first, named as Kata's agent knows them
     Partitions,
     /// The same, named as nerdbox does
     NerdboxPartitions,
+}
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  nexuserofs doctor
+  nexuserofs doctor --json
+  nexuserofs doctor --config settings.toml --containerd-config /etc/k3s/config.toml";
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The daemon's settings file [default: /etc/nexuserofs/nexuserofs.toml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(super) root: Option<String>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) address: Option<String>,
+    /// As the daemon's flag, if that is given one
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) containerd_address: Option<String>,
+    /// containerd's settings file [default: the one that the running containerd was started with]
+    #[arg(long, value_name = "FILE")]
+    pub(super) containerd_config: Option<PathBuf>,
 }
 
 const INSPECT_EXAMPLES: &str = "Examples:

@@ -10,13 +10,16 @@ use super::error::Error;
 use super::output::Output;
 use super::progress::Progress;
 use super::report::{Console, Line, Report};
+use super::subject::sidecar_of;
 use crate::cli::exit::Exit;
 use crate::expose::device::{self, Carrier, Chain, Form, Layout};
 use crate::image::gpt::Style;
-use crate::layer::chain::shelf::IMAGE_NAME;
+use crate::layer::HashTree;
+use crate::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
 use crate::layer::chain::{self, Outcome, Part};
-use crate::store;
+use crate::layer::verity::Verity;
 use crate::store::staging::StagingArea;
+use crate::store::{self, sidecar};
 
 /// A device that was asked for.
 #[derive(Debug, Serialize)]
@@ -61,7 +64,8 @@ pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<device::Device
     Output::create(asked.output, false)?;
     let home = resolved(asked.output)?;
     let metadata = match asked.form.layout {
-        Layout::Merged if asked.layers.len() > 1 => Some(merge(asked.layers, &home)?),
+        Layout::Merged if asked.layers.len() > 1 => Some(merge(asked.layers, &home, HashTree::Without)?),
+        Layout::Verified if asked.layers.len() > 1 => Some(merge(asked.layers, &home, HashTree::With)?),
         _ => None,
     };
     let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: asked.layers };
@@ -78,6 +82,7 @@ pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<device::Device
 const fn form(asked: &Device) -> Form {
     let layout = match asked.layout {
         DeviceLayout::Merged => Layout::Merged,
+        DeviceLayout::Verified => Layout::Verified,
         DeviceLayout::Partitions => Layout::Partitions(Style::Kata),
         DeviceLayout::NerdboxPartitions => Layout::Partitions(Style::Nerdbox),
     };
@@ -99,21 +104,35 @@ fn size(path: &Path) -> Result<u64, Error> {
     Ok(found.len())
 }
 
-/// Writes the layers' merged metadata, unless it is there.
-fn merge(layers: &[PathBuf], home: &Path) -> Result<PathBuf, Error> {
-    let part = |path: &PathBuf| Ok(Part { path: path.clone(), bytes: size(path)?, verity: None });
+/// Writes the layers' merged metadata, and the tree over all of it if there is to be one, unless they are there.
+fn merge(layers: &[PathBuf], home: &Path, hash_tree: HashTree) -> Result<PathBuf, Error> {
+    let part = |path: &PathBuf| {
+        let verity = match hash_tree {
+            HashTree::With => Some(sidecar::read::<Verity>(&sidecar_of(path))?),
+            HashTree::Without => None,
+        };
+        Ok(Part { path: path.clone(), bytes: size(path)?, verity })
+    };
     let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
     if let Outcome::Unmergeable { unmergeable } = built.outcome {
         return Err(Error::Unmergeable { reason: unmergeable });
     }
-    let place = home.join(IMAGE_NAME);
-    if fs::read(&place).is_ok_and(|found| found == built.image) {
+    if hash_tree == HashTree::With {
+        keep(home, TREE_NAME, &built.tree)?;
+    }
+    keep(home, IMAGE_NAME, &built.image)
+}
+
+/// Writes a file, unless it is there with these bytes.
+fn keep(home: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+    let place = home.join(name);
+    if fs::read(&place).is_ok_and(|found| found == bytes) {
         return Ok(place);
     }
     let output = Output::create(home, false)?;
     let draft = output.draft()?;
-    fs::write(draft.path(), &built.image).map_err(store::Error::io("write", draft.path()))?;
-    output.publish(draft, IMAGE_NAME)
+    fs::write(draft.path(), bytes).map_err(store::Error::io("write", draft.path()))?;
+    output.publish(draft, name)
 }
 
 impl Line for Made {

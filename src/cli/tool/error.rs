@@ -124,6 +124,8 @@ pub(super) enum Error {
     /// Layers that make no manifest.
     #[error(transparent)]
     Trust(#[from] trust::Error),
+    #[error(transparent)]
+    TrustMerged(#[from] trust::MergedError),
     /// A document that is damaged, or is another.
     #[error("{path} is no {what}", path = path.display())]
     Document { path: PathBuf, what: &'static str, source: NotCanonical },
@@ -184,6 +186,7 @@ impl From<&Error> for Exit {
             | Error::NoTar { .. }
             | Error::Word(_)
             | Error::Trust(_)
+            | Error::TrustMerged(_)
             | Error::Document { .. }
             | Error::Key { .. }
             | Error::Refused(_)

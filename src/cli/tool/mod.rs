@@ -1,8 +1,10 @@
 //! `nexuserofs`, the operator's tool.
 //!
 //! * `arguments`: what can be asked for. One module for each verb: `build`, `cache`,
-//!   `convert`, `device`, `devices` (with `run-vm`), `export` (with `exports`), `inspect`, `manifest`, `mount` (with `umount`), `policy`, `verify`.
-//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at.
+//!   `convert`, `device`, `devices` (with `run-vm`), `doctor`, `export` (with `exports`), `inspect`, `manifest`,
+//!   `mount` (with `umount`), `policy`, `verify`.
+//! * `oci`: images in OCI image layouts. * `source`: what layers are built of. * `subject`: what is looked at;
+//!   `survey`: the metadata of such.
 //! * `output`: files that are made. * `report`: what is printed. * `progress`: a bar meanwhile.
 //! * `names`: the paths of files in images.
 
@@ -12,6 +14,7 @@ mod cache;
 mod convert;
 mod device;
 mod devices;
+mod doctor;
 mod error;
 mod export;
 mod inspect;
@@ -25,6 +28,7 @@ mod progress;
 mod report;
 mod source;
 mod subject;
+mod survey;
 mod verify;
 
 use std::ffi::OsString;
@@ -57,6 +61,7 @@ fn run(arguments: &Arguments) -> Exit {
         Verb::Export(asked) => export::serve(asked),
         Verb::Exports(asked) => export::list(asked, console),
         Verb::RunVm(asked) => devices::run_vm(asked, console),
+        Verb::Doctor(asked) => doctor::run(asked, console),
         Verb::Inspect(asked) => inspect::run(asked, console),
         Verb::Mount(asked) => mount::mount(asked, console),
         Verb::Umount(asked) => mount::umount(asked, console),

@@ -54,7 +54,7 @@ pub(super) struct Emit {
     /// What an image may be called; anything if not said
     #[arg(long, requires = "key")]
     name: Vec<Word>,
-    /// What may take the writes: none, tmpfs, device (none and tmpfs if not said)
+    /// What may take the writes: none, tmpfs, device, encrypted (none and tmpfs if not said)
     #[arg(long)]
     upper: Vec<UpperKind>,
     /// Allow the images of these manifests

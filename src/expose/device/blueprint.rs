@@ -33,7 +33,15 @@ impl Blueprint {
     /// The device of a chain.
     pub(super) fn of(layout: Layout, chain: Chain<'_>) -> Result<Self, Error> {
         match layout {
-            Layout::Merged => merged(chain),
+            Layout::Merged => merged(chain, None),
+            Layout::Verified => {
+                let metadata = chain.metadata.ok_or(Error::NotMerged { layers: chain.layers.len() })?;
+                let tree = Source {
+                    readable: metadata.with_file_name(shelf::TREE_NAME),
+                    place: chain.home.join(shelf::TREE_NAME),
+                };
+                merged(chain, Some(tree))
+            }
             Layout::Partitions(style) => {
                 let files: Vec<Source> =
                     chain.layers.iter().rev().map(|path| Source::in_place(path)).collect();
@@ -50,7 +58,8 @@ impl Source {
     }
 }
 
-fn merged(chain: Chain<'_>) -> Result<Blueprint, Error> {
+/// The metadata, the layers, and the tree over them if it is to be there.
+fn merged(chain: Chain<'_>, tree: Option<Source>) -> Result<Blueprint, Error> {
     if chain.metadata.is_none() && chain.layers.len() != 1 {
         return Err(Error::NotMerged { layers: chain.layers.len() });
     }
@@ -58,7 +67,7 @@ fn merged(chain: Chain<'_>) -> Result<Blueprint, Error> {
         .metadata
         .map(|now| Source { readable: now.to_owned(), place: chain.home.join(shelf::IMAGE_NAME) });
     let layers = chain.layers.iter().map(|path| Source::in_place(path));
-    let files: Vec<Source> = metadata.into_iter().chain(layers).collect();
+    let files: Vec<Source> = metadata.into_iter().chain(layers).chain(tree).collect();
     let mut map = ExtentMap::new();
     for (number, file) in files.iter().enumerate() {
         // The metadata counts whole blocks of each layer.

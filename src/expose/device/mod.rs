@@ -8,6 +8,8 @@
 //! |---|---|
 //! | merged, VMDK | `merged.vmdk`, `layers.manifest` |
 //! | merged, flat | `merged.img` |
+//! | verified, VMDK | `verified.vmdk` |
+//! | verified, flat | `verified.img` |
 //! | partitions, VMDK | `layers.vmdk`, `layers.head`, `layers.pad` (nerdbox's style: `layers-nerdbox.*`) |
 //! | partitions, flat | `layers.img` |
 //!
@@ -46,7 +48,8 @@ const FILE_MODE: u32 = 0o644;
 pub struct Chain<'a> {
     /// The directory in which the device's files will be, absolute. Descriptors name files in it.
     pub home: &'a Path,
-    /// Where the merged metadata, `fsmeta.erofs`, can be read now. None for layers that were not merged.
+    /// Where the merged metadata, `fsmeta.erofs`, can be read now, with its tree, `merged.verity`, beside it if there is
+    /// one. None for layers that were not merged.
     pub metadata: Option<&'a Path>,
     /// The layers' files, oldest first, absolute.
     pub layers: &'a [PathBuf],
@@ -67,6 +70,9 @@ pub enum Layout {
     /// The merged metadata and behind it all layers, oldest first: one EROFS file system, mounted without `device=`
     /// (Linux 6.4). A single layer is one without metadata too.
     Merged,
+    /// The same and behind it the hash tree over all of it, which has to be beside the metadata: what a guest makes one
+    /// dm-verity device of. A single layer has its own tree in its file.
+    Verified,
     /// A partition for each layer. The newest is the first, as containerd lists mounts, and Kata and nerdbox with it.
     Partitions(Style),
 }
@@ -97,6 +103,8 @@ impl Form {
         match (self.layout, self.carrier) {
             (Layout::Merged, Carrier::Vmdk) => "merged.vmdk",
             (Layout::Merged, Carrier::Flat) => "merged.img",
+            (Layout::Verified, Carrier::Vmdk) => "verified.vmdk",
+            (Layout::Verified, Carrier::Flat) => "verified.img",
             (Layout::Partitions(Style::Kata), Carrier::Vmdk) => "layers.vmdk",
             (Layout::Partitions(Style::Kata), Carrier::Flat) => "layers.img",
             (Layout::Partitions(Style::Nerdbox), Carrier::Vmdk) => "layers-nerdbox.vmdk",

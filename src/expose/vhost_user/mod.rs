@@ -9,8 +9,10 @@
 //! * `request`, `segments`: what the guest asks for. * `device`: carrying it out. * `queue`: all of one queue.
 //!   None of them knows a socket. `pieces`: data in the guest's memory. `config_space`: what its driver reads.
 //! * [`Counters`]: what was done.
+//! * [`Bare`]: a disk for somebody else's transport.
 //! * `transport`: the socket, and one monitor after the other on it. [`Export`], [`Stop`].
 
+mod bare;
 mod config_space;
 mod counters;
 mod device;
@@ -23,6 +25,7 @@ mod segments;
 mod serial;
 mod transport;
 
+pub use bare::Bare;
 pub use counters::{Counters, Counts, OperationCounts, Operations};
 pub use disk::{Access, DamagedBlock, Disk, Part};
 pub use error::Error;

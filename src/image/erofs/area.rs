@@ -23,11 +23,26 @@ pub trait ImageSink {
     /// # Errors
     /// What the write failed with. The image is of no use then.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes all of `buffer`, as [`write_at`](Self::write_at) does, and empties it. A sink that goes on using the
+    /// bytes may keep the buffer and leave another in its place, so that they need not be copied.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Self::write_at).
+    fn write_out(&mut self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.write_at(offset, buffer)?;
+        buffer.clear();
+        Ok(())
+    }
 }
 
 impl<S: ImageSink + ?Sized> ImageSink for &mut S {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         (**self).write_at(offset, bytes)
+    }
+
+    fn write_out(&mut self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+        (**self).write_out(offset, buffer)
     }
 }
 
@@ -84,9 +99,9 @@ impl<S: ImageSink> BlockArea<S> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.sink.write_at(self.written, &self.buffer)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        let length = self.buffer.len() as u64;
+        self.sink.write_out(self.written, &mut self.buffer)?;
+        self.written += length;
         Ok(())
     }
 
@@ -197,6 +212,31 @@ mod tests {
         assert_eq!(image[BLOCK..BLOCK + data.len()], data);
         assert_eq!(image.len() % BLOCK, 0);
         assert!(image[BLOCK + data.len()..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_sink_may_keep_the_buffers() {
+        #[derive(Default)]
+        struct Keeper(Vec<(u64, Vec<u8>)>);
+        impl ImageSink for Keeper {
+            fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+                self.0.push((offset, bytes.to_vec()));
+                Ok(())
+            }
+
+            fn write_out(&mut self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+                self.0.push((offset, std::mem::take(buffer)));
+                Ok(())
+            }
+        }
+        let data: Vec<u8> = (0..2 * BUFFER_SIZE + 5 * BLOCK).map(|i| (i % 251) as u8).collect();
+        let (mut keeper, mut image) = (Keeper::default(), Vec::new());
+        let mut area = BlockArea::new(&mut keeper);
+        data.chunks(100_003).for_each(|piece| area.append(piece).unwrap());
+        area.finish(&[0; BLOCK]).unwrap();
+        keeper.0.iter().for_each(|(offset, bytes)| image.write_at(*offset, bytes).unwrap());
+        assert_eq!(image[BLOCK..], data);
+        assert_eq!(keeper.0.len(), 4, "two whole buffers, the rest, and the first block");
     }
 
     #[test]

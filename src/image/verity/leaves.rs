@@ -87,8 +87,8 @@ impl Leaves {
         if self.digests.len() < end {
             self.digests.resize(end, MISSING);
         }
-        let places = self.digests.iter_mut().skip(first);
-        places.zip(blocks).for_each(|(place, block)| *place = self.hash.digest(block));
+        let places = self.digests.get_mut(first..end).unwrap_or_default();
+        BlockHash::digest_all(blocks, places);
         Ok(())
     }
 

@@ -99,6 +99,18 @@ fn trees_are_those_of_veritysetup() {
 }
 
 #[test]
+fn blocks_hashed_together_have_the_digests_that_they_have_alone() {
+    let image = numbered(200);
+    let alone = BlockHash::new();
+    let expected: Vec<_> = image.chunks(BLOCK).map(|block| alone.digest(block)).collect();
+    for blocks in 0..=200 {
+        let mut leaves = Leaves::default();
+        leaves.write(0, &image[..blocks * BLOCK]).unwrap();
+        assert_eq!(leaves.digests(), &expected[..blocks], "{blocks} blocks");
+    }
+}
+
+#[test]
 fn the_order_of_writes_makes_no_difference() {
     let image = numbered(300);
     let mut leaves = Leaves::default();

@@ -66,6 +66,12 @@ impl ChainRecord {
         matches!(self.outcome, Outcome::Merged { .. })
     }
 
+    /// Whether there is a hash tree over image and layers.
+    #[must_use]
+    pub const fn is_verified(&self) -> bool {
+        matches!(self.outcome, Outcome::Merged { verity: Some(_), .. })
+    }
+
     /// Whether this layer is one of the chain's.
     #[must_use]
     pub fn has(&self, layer: &LayerKey) -> bool {

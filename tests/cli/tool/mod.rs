@@ -13,6 +13,7 @@ mod build;
 mod cache;
 mod convert;
 mod device;
+mod doctor;
 mod inspect;
 mod manifest;
 mod mount;
@@ -93,7 +94,7 @@ pub(crate) fn layout(place: &Place, name: &str, tar: &[u8], diff_id: Digest) -> 
 fn every_verb_is_in_the_tools_reference() {
     let help = String::from_utf8(tool(&["--help"]).stdout).expect("UTF-8");
     let reference = include_str!("../../../docs/tool.md");
-    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "device", "cache"] {
+    for verb in ["build", "inspect", "verify", "convert", "mount", "umount", "device", "doctor", "cache"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
         let is_told =
             reference.contains(&format!("`{verb}`")) && reference.contains(&format!("nexuserofs {verb}"));

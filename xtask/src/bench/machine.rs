@@ -19,8 +19,13 @@ pub(super) struct Setting {
 impl Setting {
     /// Now, in this test bed.
     pub(super) fn of(bed: &Bed) -> Result<Self> {
-        let machine = describe(&bed.place.scratch)?;
-        Ok(Self { date: today()?, machine, versions: bed.place.versions.clone() })
+        Self::on_machine(&bed.place.scratch, bed.place.versions.clone())
+    }
+
+    /// Now, on the machine itself, with files in `directory`. `versions` are those of the programs that are measured,
+    /// one a line.
+    pub(super) fn on_machine(directory: &Path, versions: String) -> Result<Self> {
+        Ok(Self { date: today()?, machine: describe(directory)?, versions })
     }
 
     /// Writes it as Markdown, with `how` it was measured, such as how many rounds there were.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`.
 
+mod commit;
 mod machine;
 mod merge;
 mod page;
@@ -9,6 +10,7 @@ mod store;
 mod unpack;
 mod verdict;
 mod verity;
+mod vhost;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -23,17 +25,21 @@ use crate::bars::{self, Bars};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Arguments {
     /// Our differ and containerd's erofs differ, in turns on the same layers through the same containerd.
-    Unpack(UnpackArguments),
+    Unpack(RoundsArguments),
     /// What dm-verity trees and the immutable attribute add to the pass, and the same against containerd's differ.
-    Verity(UnpackArguments),
+    Verity(RoundsArguments),
     /// An image of many layers as one merged mount and as one mount for each layer; and the merging, beside mkfs.erofs's.
     Merge(MergeArguments),
+    /// Commit of a written snapshot while eight layers are unpacked, beside containerd's own snapshotters.
+    Commit(RoundsArguments),
     /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
+    /// An image behind a vhost-user socket: our exporter and qemu-storage-daemon, without and with a guest.
+    Vhost(VhostArguments),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct UnpackArguments {
+pub(crate) struct RoundsArguments {
     /// Rounds of each measurement; the median counts.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -71,12 +77,24 @@ pub(crate) struct StoreArguments {
     print_only: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct VhostArguments {
+    /// Rounds of each measurement; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only print the result, and leave docs/benchmarks.md alone.
+    #[arg(long)]
+    print_only: bool,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments {
         Arguments::Unpack(arguments) => unpack::run(arguments),
         Arguments::Verity(arguments) => verity::run(arguments),
         Arguments::Merge(arguments) => merge::run(arguments),
+        Arguments::Commit(arguments) => commit::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
+        Arguments::Vhost(arguments) => vhost::run(arguments),
     }
 }
 

@@ -1,12 +1,10 @@
 //! Measuring in turns.
 
-use std::path::Path;
-
 use anyhow::Result;
 use nexuserofs_integration::command::Run;
 use nexuserofs_integration::harness::eventually;
 use nexuserofs_integration::images::Layer;
-use nexuserofs_integration::node::Node;
+use nexuserofs_integration::node::{Daemon, Node};
 use nexuserofs_integration::unpack::{Durability, Unpacker};
 
 /// Who unpacks, and what happens to the file before the commit.
@@ -55,22 +53,27 @@ pub(super) fn measure<'a>(contenders: &[Contender<'a>], layers: &[Layer], rounds
 
 fn once(contender: Contender<'_>, unpacker: &Unpacker, layers: &[Layer]) -> Result<Times> {
     let node = contender.node;
-    settle(node.dir())?;
-    let mut processes = vec![node.containerd.pid()];
-    if let Some(daemon) = &node.daemon {
-        // A layer that is still there would be shared instead of built.
-        eventually(|| {
-            Ok((!daemon.layers()?.is_empty()).then(|| "layers of an earlier turn are there".to_owned()))
-        })?;
-        processes.push(daemon.pid());
-    }
+    settle(node)?;
+    let daemon = node.daemon.iter().map(Daemon::pid);
+    let processes: Vec<u32> = std::iter::once(node.containerd.pid()).chain(daemon).collect();
     let cost = unpacker.time(contender.snapshotter, layers, contender.durability, &processes)?;
     Ok(Times { wall: cost.wall.as_secs_f64(), cpu: cost.cpu_seconds })
 }
 
-/// Writes out what an earlier turn left in memory, so that no turn pays for another's.
-fn settle(dir: &Path) -> Result<()> {
-    Run::new("sync").arg("--file-system").arg(dir).run()
+/// Waits until nothing of an earlier turn is left: neither what it left in memory, for which the next would pay, nor
+/// its layers, which the next would share instead of building them.
+pub(super) fn settle(node: &Node) -> Result<()> {
+    write_out(node)?;
+    node.daemon.as_ref().map_or(Ok(()), |daemon| {
+        eventually(|| {
+            Ok((!daemon.layers()?.is_empty()).then(|| "layers of an earlier turn are there".to_owned()))
+        })
+    })
+}
+
+/// Writes out what is in memory only of the node's file system.
+pub(super) fn write_out(node: &Node) -> Result<()> {
+    Run::new("sync").arg("--file-system").arg(node.dir()).run()
 }
 
 /// Wall and CPU each by themselves. Of an even number, the upper of the middle two.

@@ -13,7 +13,7 @@ use nexuserofs_integration::unpack::Durability;
 use super::machine::Setting;
 use super::report::{Report, Row};
 use super::rounds::{Contender, Times, measure};
-use super::{Corpus, UnpackArguments, run_in_bed};
+use super::{Corpus, RoundsArguments, run_in_bed};
 
 /// containerd namespace of the measurements.
 pub(super) const NAMESPACE: &str = "bench";
@@ -28,7 +28,7 @@ const OURS: Who = (SNAPSHOTTER, Durability::AsIs);
 const PEER: Who = (BUILTIN_EROFS, Durability::AsIs);
 const PEER_SYNCED: Who = (BUILTIN_EROFS, Durability::Synced);
 
-pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
+pub(super) fn run(arguments: &RoundsArguments) -> Result<ExitCode> {
     run_in_bed(Corpus::Large, arguments.print_only, |bed| measure_all(bed, arguments.rounds))
 }
 

@@ -21,9 +21,9 @@ use self::report::{Report, Row};
 use super::machine::Setting;
 use super::rounds::{Contender, measure};
 use super::unpack::fetch;
-use super::{Corpus, UnpackArguments, run_in_bed};
+use super::{Corpus, RoundsArguments, run_in_bed};
 
-pub(super) fn run(arguments: &UnpackArguments) -> Result<ExitCode> {
+pub(super) fn run(arguments: &RoundsArguments) -> Result<ExitCode> {
     run_in_bed(Corpus::Large, arguments.print_only, |bed| measure_all(bed, arguments.rounds))
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// How long the soak tier runs, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     seconds: u32,
-    /// How long the fuzz tier runs, in seconds.
+    /// How long each target of the fuzz tier runs, and the hostile front-ends of the vhost tier, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     fuzz: u32,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Context {
     pub crashes: u32,
     /// How long the soak tier runs, in seconds.
     pub soak_seconds: u32,
-    /// How long the fuzz tier runs, in seconds.
+    /// How long each target of the fuzz tier runs, and hostile front-ends, in seconds.
     pub fuzz_seconds: u32,
 }
 

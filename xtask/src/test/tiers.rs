@@ -40,7 +40,11 @@ pub(crate) const TIERS: &[Tier] = &[
         run: client,
     },
     Tier { name: "containerd", about: "real containerd with runc and a registry", run: containerd },
-    Tier { name: "compare", about: "every layer against fsck.erofs, the kernel and overlayfs", run: compare },
+    Tier {
+        name: "compare",
+        about: "every layer against fsck.erofs, the kernel and overlayfs; images of mkfs.erofs",
+        run: compare,
+    },
     Tier {
         name: "conformance",
         about: "containerd's own suite for snapshotters, with times beside its built-in one's",
@@ -49,7 +53,7 @@ pub(crate) const TIERS: &[Tier] = &[
     Tier {
         name: "tool",
         about: "the operator's tool against erofs-utils, cryptsetup and containerd",
-        run: |context| one_program(context, "tool"),
+        run: tool,
     },
     Tier {
         name: "versions",
@@ -75,6 +79,11 @@ pub(crate) const TIERS: &[Tier] = &[
         name: "device",
         about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12",
         run: device,
+    },
+    Tier {
+        name: "vhost",
+        about: "disks over vhost-user: guests behind QEMU, power cuts, killed exporters, hostile front-ends",
+        run: vhost,
     },
     Tier {
         name: "guest",
@@ -165,9 +174,18 @@ fn one_program(context: &Context, name: &str) -> Result<Count> {
     Count::of_tests(real_components(name))
 }
 
+fn tool(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("tool"))?;
+    count += Count::of_tests(real_components("doctor"))?;
+    Ok(count)
+}
+
 fn compare(context: &Context) -> Result<Count> {
     prepare(context, Images::All)?;
-    Count::of_tests(real_components("compare"))
+    let mut count = Count::of_tests(real_components("compare"))?;
+    count += Count::of_tests(real_components("own"))?;
+    Ok(count)
 }
 
 fn device(context: &Context) -> Result<Count> {
@@ -177,10 +195,21 @@ fn device(context: &Context) -> Result<Count> {
     Ok(count)
 }
 
+fn vhost(context: &Context) -> Result<Count> {
+    prepare(context, Images::Small)?;
+    let mut count = Count::of_tests(real_components("vhost_guest"))?;
+    let mut hostile = real_components("vhost_hostile");
+    hostile.env("NEXUSEROFS_HOSTILE_SECONDS", context.fuzz_seconds.to_string());
+    count += Count::of_tests(hostile)?;
+    Ok(count)
+}
+
 fn guest(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
+    count += Count::of_tests(real_components("guest_snapshot"))?;
+    count += Count::of_tests(real_components("image_hash"))?;
     Ok(count)
 }
 

@@ -10,8 +10,8 @@ use super::files::{self, FileLine};
 use super::usage::Usage;
 use super::verity::{self, Verity};
 use crate::cli::tool::error::with_causes;
+use crate::cli::tool::survey::survey;
 use crate::image::erofs::header::{Checksum, DeviceSlot, Error, Header};
-use crate::image::erofs::read::{Image as Read, Limits};
 use crate::layer::open::LayerFile;
 
 /// An EROFS image.
@@ -64,7 +64,7 @@ pub(super) fn read(path: &Path, file: File, bytes: u64, with_files: bool) -> Res
     let file = LayerFile::new(file);
     let header = Header::read(&file)?;
     let verity = verity::read(path, &file, header.image_size(), bytes);
-    let (usage, unread, files) = match Read::survey(&file, &Limits::default()) {
+    let (usage, unread, files) = match survey(&file, bytes) {
         Ok((image, places)) => {
             let usage = Usage::of(&image, &places, header.image_size());
             let files = with_files.then(|| files::list(&image));

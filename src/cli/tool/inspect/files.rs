@@ -34,6 +34,8 @@ pub(super) struct FileLine {
     pub(super) target: Option<String>,
     /// Major and minor number; null for what is no device.
     pub(super) device: Option<[u32; 2]>,
+    /// Whether a file's data is compressed. Where it is, is not told then.
+    pub(super) compressed: bool,
     /// Whether the name says that the one of a layer below is gone.
     pub(super) whiteout: bool,
     /// Extended attributes, names and values shown as paths are.
@@ -101,6 +103,7 @@ fn line<S: ReadAt>(image: &Image<S>, id: InodeId, path: String, whiteout: bool) 
             Node::CharacterDevice(device) | Node::BlockDevice(device) => number(device),
             _ => None,
         },
+        compressed: image.is_compressed_file(id),
         whiteout,
         xattrs: metadata.xattrs.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
         blocks: if let Node::Regular(data) = node {
@@ -135,6 +138,9 @@ impl FileLine {
         let mut text = format!("{} {owner:<9} {size:>10} {} {}", self.permissions(), self.time(), self.path);
         let mut add = |part: String| text.push_str(&part);
         self.target.iter().for_each(|target| add(format!(" -> {target}")));
+        if self.compressed {
+            add(" (compressed)".to_owned());
+        }
         if self.whiteout {
             add(" (whiteout)".to_owned());
         }
@@ -202,6 +208,7 @@ mod tests {
             mtime_nanoseconds: 0,
             target: None,
             device: None,
+            compressed: false,
             whiteout: false,
             xattrs: BTreeMap::from([("user.a".to_owned(), "b".to_owned())]),
             blocks: vec![[7, 2]],

@@ -64,8 +64,13 @@ fn add_image(image: &Image, lines: &mut Lines) {
 
 fn add_usage(usage: &Usage, lines: &mut Lines) {
     lines.field("data", amount(usage.data_bytes));
-    lines.field("metadata", amount(usage.metadata_bytes));
-    for (name, bytes) in [("holes", usage.hole_bytes), ("behind inodes", usage.inline_bytes)] {
+    let rest = if usage.compressed_files > 0 { "metadata, compressed data" } else { "metadata" };
+    lines.field(rest, amount(usage.metadata_bytes));
+    for (name, bytes) in [
+        ("holes", usage.hole_bytes),
+        ("behind inodes", usage.inline_bytes),
+        ("compressed files", usage.compressed_file_bytes),
+    ] {
         if bytes > 0 {
             lines.field(name, amount(bytes));
         }
@@ -73,6 +78,7 @@ fn add_usage(usage: &Usage, lines: &mut Lines) {
     for (name, number) in [
         ("directories", usage.directories),
         ("files", usage.regular_files),
+        ("of these compressed", usage.compressed_files),
         ("symbolic links", usage.symbolic_links),
         ("devices", usage.devices),
         ("fifos", usage.fifos),

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::image::erofs::read::{Image, InodePlace, ReadAt};
 use crate::image::overlay;
-use crate::image::tree::{BLOCK_SIZE, Extent, InodeId, Node, Tree};
+use crate::image::tree::{Extent, InodeId, Node, Tree};
 
 /// Bytes and numbers.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Usage {
     /// Bytes of blocks with data of regular files. Blocks that files share count once.
     pub(super) data_bytes: u64,
-    /// All other bytes of the image.
+    /// All other bytes of the image, the data of compressed files among them.
     pub(super) metadata_bytes: u64,
     /// Bytes of files that are stored nowhere, because they are zero.
     pub(super) hole_bytes: u64,
@@ -21,6 +21,10 @@ pub(super) struct Usage {
     pub(super) inline_bytes: u64,
     pub(super) directories: u64,
     pub(super) regular_files: u64,
+    /// Of these, those whose data is compressed.
+    pub(super) compressed_files: u64,
+    /// Bytes that these have when they are read.
+    pub(super) compressed_file_bytes: u64,
     pub(super) symbolic_links: u64,
     pub(super) devices: u64,
     pub(super) fifos: u64,
@@ -42,18 +46,24 @@ impl Usage {
     pub(super) fn of<S: ReadAt>(image: &Image<S>, places: &[InodePlace], image_bytes: u64) -> Self {
         let mut usage = Self::default();
         let mut data = Vec::new();
-        for (index, inode) in image.tree().inodes.iter().enumerate() {
+        let block_size = image.superblock().block_size();
+        for (id, inode) in (0..).map(InodeId).zip(&image.tree().inodes) {
             usage.xattrs += inode.metadata.xattrs.len() as u64;
             match &inode.node {
                 Node::Directory(_) => usage.directories += 1,
+                Node::Regular(file) if image.is_compressed_file(id) => {
+                    usage.regular_files += 1;
+                    usage.compressed_files += 1;
+                    usage.compressed_file_bytes += file.size;
+                }
                 Node::Regular(file) => {
                     usage.regular_files += 1;
                     data.extend(&file.extents);
-                    let tail = image.tail(InodeId(index as u32)).map_or(0, |tail| tail.length);
+                    let tail = image.tail(id).map_or(0, |tail| tail.length);
                     usage.inline_bytes += tail;
                     let stored: u64 = file.extents.iter().map(|extent| u64::from(extent.blocks)).sum();
-                    let blocks = (file.size - tail).div_ceil(BLOCK_SIZE);
-                    usage.hole_bytes += blocks.saturating_sub(stored) * BLOCK_SIZE;
+                    let blocks = file.size.saturating_sub(tail).div_ceil(block_size);
+                    usage.hole_bytes += blocks.saturating_sub(stored) * block_size;
                 }
                 Node::Symlink(_) => usage.symbolic_links += 1,
                 Node::CharacterDevice(_) | Node::BlockDevice(_) => usage.devices += 1,
@@ -63,8 +73,10 @@ impl Usage {
         }
         usage.count_entries(image.tree());
         usage.shared_xattrs = places.iter().map(|place| u64::from(place.shared_xattrs)).sum();
-        usage.data_bytes = union(&mut data) * BLOCK_SIZE;
-        usage.metadata_bytes = image_bytes.saturating_sub(usage.data_bytes);
+        usage.data_bytes = union(&mut data) * block_size;
+        // Data may follow the image, as a tar does its index.
+        data.retain(|run| u64::from(run.image_block) * block_size < image_bytes);
+        usage.metadata_bytes = image_bytes.saturating_sub(union(&mut data) * block_size);
         usage
     }
 

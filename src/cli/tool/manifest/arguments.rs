@@ -43,6 +43,10 @@ pub(in crate::cli::tool) struct Compute {
     /// Take the image for this platform; tars need it
     #[arg(long, value_name = "OS/ARCHITECTURE")]
     pub(super) platform: Option<Platform>,
+    /// List the merged image too, for guests that get the whole image as one device. The image hash is another one
+    /// then. An image of a single layer has none
+    #[arg(long)]
+    pub(super) merged: bool,
 }
 
 #[derive(Debug, Args)]

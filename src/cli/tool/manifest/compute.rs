@@ -10,11 +10,12 @@ use nexuserofs_guest::word::{InvalidWord, Word};
 use super::arguments::Compute;
 use crate::cli::tool::error::Error;
 use crate::cli::tool::oci::{Image, Layout, Platform, Selection};
-use crate::cli::tool::output::Output;
+use crate::cli::tool::output::{Draft, Output};
 use crate::cli::tool::progress::Progress;
 use crate::cli::tool::report::Console;
 use crate::cli::tool::source::{self, Blob};
 use crate::diff::offline;
+use crate::layer::chain::{self, Part};
 use crate::layer::{HashTree, LayerRecord};
 use crate::trust;
 
@@ -25,25 +26,49 @@ struct Parts {
     platform: manifest::Platform,
 }
 
+/// A layer that was built. Its file is deleted with it.
+struct Built {
+    record: LayerRecord,
+    file: Draft,
+}
+
 /// Builds all layers, one after the other, and lists them.
 pub(super) fn compute(asked: &Compute, console: Console) -> Result<Manifest, Error> {
     let Parts { blobs, image, platform } = parts(asked)?;
     let scratch = Output::create(&std::env::temp_dir(), false)?;
     let progress = Progress::of_bytes(blobs.iter().map(Blob::length).sum(), console);
-    let records: Vec<LayerRecord> =
-        blobs.iter().map(|blob| build(blob, &scratch, &progress)).collect::<Result<_, _>>()?;
-    Ok(trust::list(&records, image, platform)?)
+    let is_merged = asked.merged && blobs.len() > 1;
+    let mut records = Vec::with_capacity(blobs.len());
+    let mut parts = Vec::new();
+    let mut files = Vec::new();
+    for blob in &blobs {
+        let Built { record, file } = build(blob, &scratch, &progress)?;
+        // Merging reads all of them; otherwise each is deleted before the next is built.
+        if is_merged {
+            parts.push(part(&record, &file));
+            files.push(file);
+        }
+        records.push(record);
+    }
+    let manifest = trust::list(&records, image, platform)?;
+    match is_merged {
+        true => Ok(trust::merged(&manifest, &chain::build(&parts)?.outcome)?),
+        false => Ok(manifest),
+    }
 }
 
-fn build(blob: &Blob, scratch: &Output, progress: &Progress) -> Result<LayerRecord, Error> {
+fn build(blob: &Blob, scratch: &Output, progress: &Progress) -> Result<Built, Error> {
     progress.name(&blob.name());
-    // Deleted at the end of this function.
-    let draft = scratch.draft()?;
+    let file = scratch.draft()?;
     let mut bytes: Box<dyn Read + Send> = Box::new(progress.count(blob.open()?.bytes));
-    let converted = offline::convert(&mut bytes, draft.path(), HashTree::With)
+    let converted = offline::convert(&mut bytes, file.path(), HashTree::With)
         .map_err(|source| Error::Layer { path: blob.name(), source })?;
     blob.check(&converted)?;
-    Ok(converted.record)
+    Ok(Built { record: converted.record, file })
+}
+
+fn part(record: &LayerRecord, file: &Draft) -> Part {
+    Part { path: file.path().to_owned(), bytes: record.image_bytes, verity: record.verity }
 }
 
 fn parts(asked: &Compute) -> Result<Parts, Error> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nexuserofs_guest::canonical::Canonical as _;
-use nexuserofs_guest::manifest::{Fields, Image, SignedManifest, UnixTime};
+use nexuserofs_guest::manifest::{Fields, Image, MergedFields, SignedManifest, UnixTime};
 use nexuserofs_guest::policy::Policy;
 
 use self::arguments::{ManifestVerb, Sign, Verify};
@@ -58,7 +58,7 @@ fn verify(asked: &Verify) -> Result<Exit, Error> {
 }
 
 fn show(signed: &SignedManifest) -> Result<(), Error> {
-    let Fields { image, platform, layers, .. } = signed.manifest.fields();
+    let Fields { image, platform, layers, merged, .. } = signed.manifest.fields();
     print(&format!("image hash  {}", signed.manifest.image_hash()))?;
     if let Some(Image { manifest, config }) = image {
         print(&format!("manifest    {manifest}\nconfig      {config}"))?;
@@ -69,6 +69,10 @@ fn show(signed: &SignedManifest) -> Result<(), Error> {
         let fields = layer.fields();
         let root = fields.verity.fields().root_digest;
         print(&format!("layer {index:<5} {} {} bytes, root {root}", fields.diff_id, fields.size))?;
+    }
+    if let Some(merged) = merged {
+        let MergedFields { size, verity, .. } = merged.fields();
+        print(&format!("merged      {size} bytes, root {}", verity.fields().root_digest))?;
     }
     for signature in &signed.signatures {
         let statement = &signature.statement;

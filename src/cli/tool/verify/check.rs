@@ -10,15 +10,19 @@ use super::{owners, owners::Owners};
 use crate::cli::tool::error::{Error, with_causes};
 use crate::cli::tool::progress::Progress;
 use crate::cli::tool::subject::Subject;
+use crate::cli::tool::survey::survey;
 use crate::image::digest::Digest;
 use crate::image::erofs::header::{Checksum, Header};
-use crate::image::erofs::read::{self, Image, Limits, ReadAt};
+use crate::image::erofs::read::{self, ReadAt};
 use crate::image::tree::BLOCK_SIZE;
 use crate::image::verity::{self, Damage};
 use crate::layer::open::LayerFile;
 
 /// How every note on a file begins of which nobody tells a root hash.
 const NO_ROOT: &str = "there is no root hash beside it";
+/// What is said about bad blocks of an image with compressed files.
+const COMPRESSED: &str =
+    "which blocks hold the data of compressed files is not known here: where no file is named, it is theirs";
 
 /// Reads all of a file, and tells whether it is the one that its root hash was made of.
 pub(super) fn verify(
@@ -60,7 +64,7 @@ fn against_root(
         }
         Err(source) => return Err(Error::Verity { path: subject.file.clone(), source }),
     }
-    line.damage = bad_data(file, runs, &mut line.note);
+    line.damage = bad_data(subject, file, runs, &mut line.note);
     line.damage.extend(others);
     if !line.damage.is_empty() {
         line.state = State::Damaged;
@@ -69,12 +73,20 @@ fn against_root(
 }
 
 /// Runs of bad blocks with the files that they belong to, as far as the image can still tell.
-fn bad_data(file: &LayerFile, runs: Vec<Range<u64>>, note: &mut Option<String>) -> Vec<Bad> {
+fn bad_data(
+    subject: &Subject,
+    file: &LayerFile,
+    runs: Vec<Range<u64>>,
+    note: &mut Option<String>,
+) -> Vec<Bad> {
     if runs.is_empty() {
         return Vec::new();
     }
-    let owners = match Image::survey(file, &Limits::default()) {
-        Ok((image, places)) => owners::of(&image, &places, &runs),
+    let owners = match survey(file, length(subject)) {
+        Ok((image, places)) => {
+            *note = image.is_compressed().then(|| COMPRESSED.to_owned());
+            owners::of(&image, &places, &runs)
+        }
         Err(error) => {
             *note = Some(format!("which files these are of cannot be told: {}", with_causes(&error)));
             vec![Owners::default(); runs.len()]
@@ -95,15 +107,24 @@ fn add(runs: &mut Vec<Range<u64>>, block: Range<u64>) {
 fn structure(subject: &Subject, file: &LayerFile) -> Verified {
     let unproven =
         |what: &str| Verified::new(subject, State::Unproven).with_note(&format!("{NO_ROOT}: {what}"));
-    match Image::open(file, &Limits::default()) {
+    match survey(file, length(subject)) {
+        Ok((image, _)) if image.is_compressed() => unproven(
+            "superblock and metadata are sound, the content of files is not proven, and that of compressed ones was \
+             not read",
+        ),
         Ok(_) => unproven("superblock and metadata are sound, the content of files is not proven"),
-        // A merged or compressed image is not damaged by that.
+        // A merged image is not damaged by that.
         Err(read::Error::Unsupported(what)) if has_checksum(file) => unproven(&format!(
             "only the superblock is known to be sound, as images with {what} are not read here"
         )),
         Err(error) => Verified::new(subject, State::Damaged)
             .with_note(&format!("{NO_ROOT}, and {}", with_causes(&error))),
     }
+}
+
+/// Size of the file in bytes.
+fn length(subject: &Subject) -> u64 {
+    subject.file.metadata().map_or(0, |found| found.len())
 }
 
 fn has_checksum(file: &LayerFile) -> bool {

@@ -9,7 +9,7 @@ use crate::cli::tool::names::Names;
 use crate::image::erofs::read::{Image, InodePlace, ReadAt};
 use crate::image::tree::{BLOCK_SIZE, Extent, InodeId, Node};
 
-/// Where the superblock's block ends.
+/// Where the superblock's block ends, as dm-verity counts them.
 const SUPERBLOCK_END: u64 = BLOCK_SIZE;
 
 /// To what a run of bad blocks belongs.
@@ -45,6 +45,8 @@ pub(super) fn of<S: ReadAt>(image: &Image<S>, places: &[InodePlace], runs: &[Ran
             set.insert(names.path(inode));
         }
     };
+    let block_size = image.superblock().block_size();
+    let bytes = |extent: &Extent| bytes(extent, block_size);
     for ((inode, place), id) in image.tree().inodes.iter().zip(places).zip((0..).map(InodeId)) {
         claim(place.inode.clone(), id, Part::Metadata);
         place.content.iter().for_each(|extent| claim(bytes(extent), id, Part::Metadata));
@@ -62,7 +64,7 @@ pub(super) fn of<S: ReadAt>(image: &Image<S>, places: &[InodePlace], runs: &[Ran
 }
 
 /// Where a run of blocks is in the image.
-fn bytes(extent: &Extent) -> Range<u64> {
-    let start = u64::from(extent.image_block) * BLOCK_SIZE;
-    start..start + u64::from(extent.blocks) * BLOCK_SIZE
+fn bytes(extent: &Extent, block_size: u64) -> Range<u64> {
+    let start = u64::from(extent.image_block) * block_size;
+    start..start + u64::from(extent.blocks) * block_size
 }

@@ -86,12 +86,35 @@ impl<S: ReadAt> Image<S> {
         !self.compressed.is_empty()
     }
 
+    /// Whether the data of this file is compressed.
+    #[must_use]
+    pub fn is_compressed_file(&self, inode: InodeId) -> bool {
+        self.compressed.contains(&inode)
+    }
+
     /// Reads the metadata as [`Image::open`] does, and tells for each inode of the tree where it is.
     ///
     /// # Errors
     /// As [`Image::open`].
     pub fn survey(source: S, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
-        let (superblock, geometry) = Geometry::read(&source, Subset::Plain)?;
+        Self::survey_subset(source, Subset::Plain, limits)
+    }
+
+    /// Reads the metadata as [`Image::open_foreign`] does, and tells for each inode of the tree where it is. Places
+    /// count blocks of the image's own size, too, and the data of compressed files has none.
+    ///
+    /// # Errors
+    /// As [`Image::open_foreign`].
+    pub fn survey_foreign(
+        source: S,
+        file_bytes: u64,
+        limits: &Limits,
+    ) -> Result<(Self, Vec<InodePlace>), Error> {
+        Self::survey_subset(source, Subset::Foreign { file_bytes }, limits)
+    }
+
+    fn survey_subset(source: S, subset: Subset, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
+        let (superblock, geometry) = Geometry::read(&source, subset)?;
         let walked = walk::walk(&source, &geometry, limits, Some(Vec::new()))?;
         let walk::Walked { tree, tails, compressed, places } = walked;
         Ok((Self { source, superblock, tree, tails, compressed }, places.unwrap_or_default()))

@@ -1,0 +1,123 @@
+//! One image has one image hash: computed by the tool in any build, with one processor and with all, on this machine and
+//! in a guest with another kernel and another C library, and listed of the layers that the daemon made for containerd.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nexuserofs::layer::LayerRecord;
+use nexuserofs::trust;
+use nexuserofs_guest::canonical::Canonical as _;
+use nexuserofs_guest::manifest::{Fields, Manifest, SignedManifest};
+use nexuserofs_integration::bed::Profile;
+use nexuserofs_integration::cargo;
+use nexuserofs_integration::command::Run;
+use nexuserofs_integration::guest::Workshop;
+use nexuserofs_integration::guest::disk::Disk;
+use nexuserofs_integration::guest::harness::{self, Needs, Test, image};
+use nexuserofs_integration::guest::init::PAYLOAD;
+use nexuserofs_integration::images::{Image, shell};
+use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
+use nexuserofs_integration::stage::Place;
+
+const TESTS: &[Test] = &[
+    Test { name: "debug_and_release_builds_agree", run: |_| agree([DEBUG, RELEASE]) },
+    Test { name: "one_processor_and_all_agree", run: |_| agree([RELEASE, ONE_PROCESSOR]) },
+    Test { name: "this_machine_and_a_guest_agree", run: computed_here },
+    Test { name: "the_daemon_and_the_tool_agree", run: listed_here },
+];
+
+/// Manifests that were computed on the machine, in the payload.
+const DEBUG: &str = "debug.json";
+const RELEASE: &str = "release.json";
+const ONE_PROCESSOR: &str = "one-processor.json";
+
+/// The tool as it was built for debugging, in the payload.
+const TOOL: &str = "tool";
+
+fn main() -> Result<ExitCode> {
+    let needs = Needs {
+        programs: Some(Profile::Debug),
+        disks: compute,
+        deadline: Duration::from_secs(600),
+        ..Needs::default()
+    };
+    harness::main(needs, TESTS)
+}
+
+/// Computes on the machine, and carries image, tool and results into the guest.
+fn compute(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
+    let Workshop { cache, host, steps, payload, .. } = workshop;
+    let image = steps.run("image shell", || shell::make(cache, &host.root))?;
+    workshop.carry(&image)?;
+    let built = |profile, what: &str| -> Result<PathBuf> {
+        Ok(steps.run(what, || cargo::build(profile))?.join("nexuserofs"))
+    };
+    let debug = built(Profile::Debug, "the tool, for debugging")?;
+    let release = built(Profile::Release, "the tool, optimised")?;
+    fs::copy(&debug, payload.join(TOOL)).with_context(|| format!("copy {}", debug.display()))?;
+    let one_processor = Run::new("taskset").args(["--cpu-list", "0"]).arg(&release);
+    for (name, run) in
+        [(DEBUG, Run::new(&debug)), (RELEASE, Run::new(&release)), (ONE_PROCESSOR, one_processor)]
+    {
+        fs::write(payload.join(name), manifest_of(run, &image)?)?;
+    }
+    Ok(Vec::new())
+}
+
+fn manifest_of(tool: Run, image: &Image) -> Result<Vec<u8>> {
+    tool.args(["manifest", "compute"]).arg(&image.layout).bytes()
+}
+
+fn carried(name: &str) -> Result<Manifest> {
+    read(&fs::read(Path::new(PAYLOAD).join(name))?)
+}
+
+fn read(text: &[u8]) -> Result<Manifest> {
+    Ok(SignedManifest::from_canonical(text.trim_ascii_end())?.manifest)
+}
+
+fn agree([one, other]: [&str; 2]) -> Result<()> {
+    same(&carried(one)?, &carried(other)?)
+}
+
+fn same(one: &Manifest, other: &Manifest) -> Result<()> {
+    ensure!(one.image_hash() == other.image_hash(), "{one:?}\nis another image than\n{other:?}");
+    Ok(())
+}
+
+fn computed_here(place: &Place) -> Result<()> {
+    let temporary = place.scratch.join("computed");
+    fs::create_dir(&temporary)?;
+    let tool = Run::new(Path::new(PAYLOAD).join(TOOL)).env("TMPDIR", &temporary);
+    same(&carried(RELEASE)?, &read(&manifest_of(tool, &image("shell"))?)?)
+}
+
+/// The layers of which the daemon keeps records, in the image's order, as a manifest of the same image.
+fn listed_here(place: &Place) -> Result<()> {
+    let settings = Some("verity = \"require\"\n".to_owned());
+    let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
+    let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
+    let mut node = Node::start(place, "listed", &options)?;
+    let image = image("shell");
+    let reference = node.push(&image)?;
+    node.containerd.pull("default", SNAPSHOTTER, Pull::Transfer, &reference)?;
+    let mut records = BTreeMap::new();
+    for layer in node.daemon()?.layers()? {
+        let record = fs::read(layer.with_file_name("layer.json"))?;
+        let record: LayerRecord = serde_json::from_slice(&record)?;
+        let diff_id = record.native_diff_id().context("a layer that was not made of a tar")?;
+        records.insert(diff_id.to_string(), record);
+    }
+    let in_order = image.layers()?.into_iter().map(|layer| {
+        let record = records.remove(&layer.diff_id);
+        record.with_context(|| format!("the daemon has no layer of {}", layer.diff_id))
+    });
+    let in_order: Vec<LayerRecord> = in_order.collect::<Result<_>>()?;
+    let computed = carried(RELEASE)?;
+    let Fields { image, platform, .. } = computed.fields().clone();
+    same(&computed, &trust::list(&in_order, image, platform)?)
+}

@@ -1,0 +1,47 @@
+//! A disk whose queues somebody else has: requests are carried out, and there is no socket.
+
+use std::sync::Arc;
+
+use virtio_queue::{Error, Queue};
+use vm_memory::GuestMemoryMmap;
+
+use super::device::Device;
+use super::{Counters, Disk, Serial, config_space, queue};
+
+/// A disk without a transport, for whoever brings a queue and a guest's memory himself.
+#[derive(Debug)]
+pub struct Bare(Device);
+
+impl Bare {
+    /// A disk that a guest knows by `serial`.
+    #[must_use]
+    pub fn new(disk: Disk, serial: Serial) -> Self {
+        Self(Device { disk, serial, counters: Arc::default() })
+    }
+
+    /// Answers what is in a queue, until nothing is or `is_closing` says that nobody waits for answers any more.
+    /// Nobody is notified.
+    ///
+    /// # Errors
+    /// If the rings are not in the guest's memory, or say what cannot be. The queue is of no use then.
+    pub fn serve(
+        &self,
+        queue: &mut Queue,
+        memory: &GuestMemoryMmap,
+        is_closing: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        queue::serve(queue, memory, &self.0, &|| {}, is_closing)
+    }
+
+    /// What its driver reads before anything else (`struct virtio_blk_config`), for that many queues.
+    #[must_use]
+    pub fn config_space(&self, queues: u16) -> Vec<u8> {
+        config_space::bytes(&self.0.disk, queues).to_vec()
+    }
+
+    /// What it did up to now.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.0.counters)
+    }
+}
