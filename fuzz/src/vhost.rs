@@ -121,8 +121,14 @@ fn disks() -> &'static Disks {
         let writable = File::options().read(true).write(true).open(&block).expect("a file");
         let files = [&block, &image].map(|path| File::open(path).expect("a file"));
         let made = Disks {
-            image: Bare::new(Disk::image(map, vec![part], |_| {}).expect("a disk"), "fuzz".parse().expect("a serial")),
-            block: Bare::new(Disk::block(writable, block.clone()).expect("a disk"), "fuzz".parse().expect("a serial")),
+            image: Bare::new(
+                Disk::image(map, vec![part], |_| {}).expect("a disk"),
+                "fuzz".parse().expect("a serial"),
+            ),
+            block: Bare::new(
+                Disk::block(writable, block.clone()).expect("a disk"),
+                "fuzz".parse().expect("a serial"),
+            ),
             files,
         };
         [image, block].iter().for_each(|path| fs::remove_file(path).expect("a file"));
@@ -138,7 +144,8 @@ pub fn check(input: &Input) {
     let space = disk.config_space(1);
     assert!(space.get(offset..offset + length).is_none_or(|part| part.len() == length));
 
-    let ranges = [(GuestAddress(0), HOLE.start as usize), (GuestAddress(HOLE.end), (MEMORY - HOLE.end) as usize)];
+    let ranges =
+        [(GuestAddress(0), HOLE.start as usize), (GuestAddress(HOLE.end), (MEMORY - HOLE.end) as usize)];
     let memory = GuestMemoryMmap::from_ranges(&ranges).expect("memory");
     let mut allowed = vec![USED..USED + USED_BYTES];
     let count = put_chains(&memory, &input.chains, &mut allowed);
@@ -239,7 +246,13 @@ fn put_header(memory: &GuestMemoryMmap, chain: &Chain, number: u16) -> u64 {
 }
 
 /// Puts a descriptor (address, length, flags) into a table.
-fn put(memory: &GuestMemoryMmap, table: u64, number: u16, (address, length, flags): (u64, u32, u16), has_next: bool) {
+fn put(
+    memory: &GuestMemoryMmap,
+    table: u64,
+    number: u16,
+    (address, length, flags): (u64, u32, u16),
+    has_next: bool,
+) {
     let place = table + 16 * u64::from(number);
     write(memory, place, address);
     write(memory, place + 8, length);

@@ -68,7 +68,9 @@ impl Driver {
         let connected = connected.with_context(|| format!("connect to {}", socket.display()))?;
         let mut transport: Box<VirtioBlkTransport> = Box::new(connected);
         let queues = VirtioBlkQueue::setup_queues(&mut *transport, 1, shape.queue_size);
-        let queue = queues.context("set up the queue")?.pop().context("the device has no queue")?;
+        let mut queue = queues.context("set up the queue")?.pop().context("the device has no queue")?;
+        // Without it the event index stays where it is, and the device tells of the first request only.
+        queue.set_used_notif_enabled(true);
         let windows = Windows::new(shape)?;
         let (address, length) = (windows.place.as_ptr() as usize, windows.place.len());
         let shared = transport.map_mem_region(address, length, windows.file.as_raw_fd(), 0);
