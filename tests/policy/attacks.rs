@@ -46,10 +46,10 @@ fn the_order_of_storages_means_nothing_since_partitions_are_numbered() {
 #[test]
 fn volumes_elsewhere_are_left_to_other_rules() {
     let image = Image::of(2);
+    let (rules, storages) = (image.rules(), kata::storages(&image.plan()));
     let with = |mount_point: &str| {
-        let mut storages = kata::storages(&image.plan());
-        storages.push(volume(mount_point));
-        is_allowed(&image.rules(), &request(storages))
+        let all = storages.iter().cloned().chain([volume(mount_point)]);
+        is_allowed(&rules, &request(all.collect()))
     };
     assert!(with("/run/kata-containers/shared/containers/volume"));
     assert!(with("/run/kata-containers/0f1e2d/rootfs-of-another"));

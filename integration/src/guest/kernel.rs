@@ -28,13 +28,16 @@ struct Parts {
     modules: &'static [&'static str],
 }
 
+/// Debian 13's kernel, with the list of its options.
+pub(crate) const PACKAGE: Recipe = Recipe {
+    name: "guest-kernel",
+    suite: "trixie",
+    variant: "extract",
+    packages: &["linux-image-cloud-amd64"],
+};
+
 const LINUX_6_12: Parts = Parts {
-    package: Recipe {
-        name: "guest-kernel",
-        suite: "trixie",
-        variant: "extract",
-        packages: &["linux-image-cloud-amd64"],
-    },
+    package: PACKAGE,
     modules: &[
         "virtio_blk",
         "scsi_common",

@@ -49,7 +49,7 @@ pub mod harness;
 pub mod image_init;
 pub mod init;
 mod initramfs;
-mod kernel;
+pub(crate) mod kernel;
 pub mod passed_through;
 pub mod qemu;
 pub mod scenario;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Recipe;
 use super::go::{Module, Product};
 use crate::cache::Cache;
+use crate::guest::kernel;
 use crate::progress::Outcome;
 
 /// containerd 2.3, its client and its runc shim, and our own clients: one that mounts images, one for the CRI.
@@ -51,6 +52,15 @@ pub const CONTAINERD_1_7: Extra = Extra::Debian(&Recipe {
     variant: "extract",
     packages: &["containerd"],
 });
+
+/// containerd 2.2, the first release with a mount manager.
+pub const CONTAINERD_2_2: Extra = Extra::Go(&Module {
+    name: "containerd-2.2",
+    product: Product::Programs(&["github.com/containerd/containerd/v2/cmd/containerd"]),
+});
+
+/// The kernel of the guests, with its list of options.
+pub const GUEST_KERNEL: Extra = Extra::Debian(&kernel::PACKAGE);
 
 /// nerdctl, a client of containerd that mounts snapshots itself.
 pub const NERDCTL: Extra = Extra::Go(&Module {

@@ -165,6 +165,8 @@ fn containerd(context: &Context) -> Result<Count> {
     count += Count::of_tests(real_components("caches"))?;
     count += Count::of_tests(real_components("merged"))?;
     count += Count::of_tests(real_components("formats"))?;
+    count += Count::of_tests(real_components("profiles"))?;
+    count += Count::of_tests(real_components("configurations"))?;
     Ok(count)
 }
 
