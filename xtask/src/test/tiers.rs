@@ -82,7 +82,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "vhost",
-        about: "disks over vhost-user: guests behind QEMU, power cuts, killed exporters, hostile front-ends",
+        about: "disks over vhost-user: a node with containerd, guests behind QEMU, power cuts, killed exporters, hostile front-ends",
         run: vhost,
     },
     Tier {
@@ -197,7 +197,8 @@ fn device(context: &Context) -> Result<Count> {
 
 fn vhost(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
-    let mut count = Count::of_tests(real_components("vhost_guest"))?;
+    let mut count = Count::of_tests(real_components("exports"))?;
+    count += Count::of_tests(real_components("vhost_guest"))?;
     let mut hostile = real_components("vhost_hostile");
     hostile.env("NEXUSEROFS_HOSTILE_SECONDS", context.fuzz_seconds.to_string());
     count += Count::of_tests(hostile)?;
