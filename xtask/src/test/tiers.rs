@@ -82,11 +82,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "vhost",
-<<<<<<< HEAD
-        about: "disks over vhost-user: 10,000 monitors, guests behind QEMU, power cuts, killed exporters, hostile front-ends",
-=======
-        about: "disks over vhost-user: a node with containerd, guests behind QEMU, power cuts, killed exporters, hostile front-ends",
->>>>>>> export-node-test
+        about: "disks over vhost-user: 10,000 monitors, a node with containerd, guests behind QEMU, hostile front-ends",
         run: vhost,
     },
     Tier {
@@ -207,13 +203,10 @@ const VHOST_CONNECTIONS: &str = "10000";
 
 fn vhost(context: &Context) -> Result<Count> {
     prepare(context, Images::Small)?;
-<<<<<<< HEAD
     let mut connections = cargo(&["test", "--quiet", "--package=nexuserofs", "--test", "vhost_connections"]);
     connections.env("NEXUSEROFS_VHOST_CONNECTIONS", VHOST_CONNECTIONS);
     let mut count = Count::of_tests(connections)?;
-=======
-    let mut count = Count::of_tests(real_components("exports"))?;
->>>>>>> export-node-test
+    count += Count::of_tests(real_components("exports"))?;
     count += Count::of_tests(real_components("vhost_guest"))?;
     let mut hostile = real_components("vhost_hostile");
     hostile.env("NEXUSEROFS_HOSTILE_SECONDS", context.fuzz_seconds.to_string());
