@@ -117,7 +117,7 @@ impl DeviceMapper {
     /// content is what is written here, encrypted with `key`. The kernel forgets the key with the device.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; [`Error::NoCrypt`]; if the device `over` is too small, in use or read-only, or the kernel
+    /// [`Error::NameTaken`]; [`Error::NoCrypt`]; if the device `over` is too small or in use, or the kernel
     /// refuses for another reason, such as a missing cipher.
     pub fn create_crypt(
         &self,

@@ -18,6 +18,7 @@ use crate::named::of_the_large_layer;
 
 const REFUSED: i32 = 3;
 const VERITY: i32 = 5;
+const MOUNT: i32 = 6;
 
 /// Size of the disk in bytes: more than one group of ext4.
 const BYTES: u64 = 136 << 20;
@@ -192,7 +193,7 @@ pub(crate) fn an_encrypted_disk_that_is_too_small_is_refused(place: &Place) -> R
 pub(crate) fn an_encrypted_upper_that_cannot_be_made_is_an_error(place: &Place) -> Result<()> {
     let mut read_only = case(place)?;
     read_only.descriptor.assembly.upper = UpperSource::Encrypted(serial("large")?);
-    read_only.fails(VERITY, "verity_refused")?;
+    read_only.fails(MOUNT, "mount_failed")?;
 
     let case = case(place)?;
     let verity = &case.descriptor.signed.manifest.layers()[1].fields().verity;
