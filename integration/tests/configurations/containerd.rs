@@ -32,7 +32,7 @@ pub(crate) fn on_2_3(bed: &Bed) -> Result<()> {
 }
 
 pub(crate) fn on_2_2(bed: &Bed) -> Result<()> {
-    drop_ins(&bed.place.extra(CONTAINERD_2_2)?, "2.2.", NEW, bed)
+    drop_ins(bed.place.extra(CONTAINERD_2_2)?, "2.2.", NEW, bed)
 }
 
 pub(crate) fn on_2_1(bed: &Bed) -> Result<()> {
