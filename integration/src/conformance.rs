@@ -20,7 +20,10 @@ pub const LONG_CHAIN: &str = "128LayersMount";
 /// The program cannot be started, or ends without a word on what failed.
 pub fn run(place: &Place, of: &str, only: Option<&str>) -> Result<Vec<Ended>> {
     // Short, because mount options of 128 layers below it have to fit in a page.
-    let work = place.scratch.join(of);
+    // What an earlier run left stays until the scratch directory goes: its layers are immutable.
+    let mut free =
+        (1_u32..).map(|run| place.scratch.join(format!("{of}{run}"))).filter(|work| !work.exists());
+    let work = free.next().context("no name is left for another run")?;
     fs::create_dir(&work).with_context(|| format!("create {}", work.display()))?;
     let pattern = only.map_or_else(|| format!("^{of}$"), |only| format!("^{of}$/^{only}$"));
     let mut command = Run::new(place.extra(CONFORMANCE)?.join("conformance.test"))
@@ -38,6 +41,5 @@ pub fn run(place: &Place, of: &str, only: Option<&str>) -> Result<Vec<Ended>> {
         println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     }
     ensure!(explained || output.status.success(), "the suite ended with {}", output.status);
-    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
     Ok(ended)
 }
