@@ -19,6 +19,7 @@ pub mod cache;
 pub mod cargo;
 pub mod client;
 pub mod command;
+pub mod conformance;
 pub mod digest;
 #[cfg(test)]
 mod documents;

@@ -3,18 +3,16 @@
 //! `conformance/` holds the suite's program. It runs its tests one at a time, so that times can be compared with those of
 //! containerd's built-in erofs snapshotter, which the table at the end shows beside ours.
 
-use std::fs;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nexuserofs_integration::bed::{Bed, Needs, Profile};
-use nexuserofs_integration::command::Run;
-use nexuserofs_integration::gotest::{self, Ended, Ending};
+use nexuserofs_integration::conformance::{self, LONG_CHAIN};
+use nexuserofs_integration::gotest::{Ended, Ending};
 use nexuserofs_integration::harness::{self, Test};
 use nexuserofs_integration::host::tools::CONFORMANCE;
-use nexuserofs_integration::node::daemon;
 
 const TESTS: &[Test] = &[
     Test { name: "builtin_erofs", run: |bed| passes(bed, &BUILTIN) },
@@ -28,9 +26,6 @@ const TESTS: &[Test] = &[
 
 /// How many tests the suite has in containerd 2.3.4. One that is missing has not passed.
 const TESTS_OF_THE_SUITE: usize = 21;
-
-/// The test that mounts a chain again and again while it grows to 128 layers.
-const LONG_CHAIN: &str = "128LayersMount";
 
 /// The suite with one snapshotter. It runs once, however many tests here look at what came of it.
 struct Suite {
@@ -61,30 +56,10 @@ impl Suite {
 
     /// How each of the suite's tests ended.
     fn results(&self, bed: &Bed) -> Result<&[Ended]> {
-        let ended = self.ended.get_or_init(|| self.run(bed).map_err(|error| format!("{error:#}")));
+        let ended = self.ended.get_or_init(|| {
+            conformance::run(&bed.place, self.test, None).map_err(|error| format!("{error:#}"))
+        });
         Ok(ended.as_ref().map_err(|error| anyhow!("{error}"))?)
-    }
-
-    fn run(&self, bed: &Bed) -> Result<Vec<Ended>> {
-        // Short, because mount options of 128 layers below it have to fit in a page.
-        let work = bed.place.scratch.join(self.test);
-        fs::create_dir(&work)?;
-        let mut command = Run::new(bed.place.extra(CONFORMANCE)?.join("conformance.test"))
-            .args(["-test.v", "-test.parallel=1", "-test.timeout=10m"])
-            .arg(format!("-test.run=^{}$", self.test))
-            .env("NEXUSEROFS_SNAPSHOTTER", bed.place.programs.join(daemon::PROGRAM))
-            .env("TMPDIR", &work)
-            .dir(&work)
-            .into_command();
-        let output = command.output().context("start the suite")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let ended = gotest::subtests(self.test, &text);
-        let explained = ended.iter().any(|test| test.ending == Ending::Failed);
-        if explained || !output.status.success() {
-            println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        }
-        ensure!(explained || output.status.success(), "the suite ended with {}", output.status);
-        Ok(ended)
     }
 }
 
@@ -109,7 +84,9 @@ fn passes(bed: &Bed, suite: &Suite) -> Result<()> {
 fn compare_times(bed: &Bed) -> Result<()> {
     let builtin = BUILTIN.results(bed)?;
     let ours = OURS.iter().map(|suite| suite.results(bed)).collect::<Result<Vec<_>>>()?;
-    println!("\nOur daemon is a debug build. Each of its times has a start and an end of the daemon in it.");
+    println!(
+        "\nOur daemon is a debug build; `cargo xtask bench layers` times a release build. Each of its times has a start and an end of the daemon in it."
+    );
     println!(
         "{:<28} {:>9} {}",
         "seconds",

@@ -146,7 +146,7 @@ impl Directories {
             }
         }
         self.limit(record, content, directory)?;
-        sidecar::write(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
+        sidecar::create(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
         Ok(scratch)
     }
 

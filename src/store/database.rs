@@ -329,8 +329,13 @@ fn write(database: &Database, sequence: u64, batch: &Batch) -> Result<(), redb::
         meta.insert(SEQUENCE_KEY, sequence)?;
     }
     for table in Table::ALL {
+        let mut operations = batch.operations.iter().filter(|(of, ..)| *of == table).peekable();
+        // Merely opened, a table costs a look-up, and pages of its own the first time.
+        if operations.peek().is_none() {
+            continue;
+        }
         let mut records = transaction.open_table(table.definition())?;
-        for (_, key, text) in batch.operations.iter().filter(|(of, ..)| *of == table) {
+        for (_, key, text) in operations {
             match text {
                 Some(text) => drop(records.insert(key.as_str(), text.as_slice())?),
                 None => drop(records.remove(key.as_str())?),

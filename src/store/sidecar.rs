@@ -23,12 +23,21 @@ pub enum Durability {
     Synced,
 }
 
+/// Writes `value` to the new file `path`, in a directory that nobody reads before it is whole. Where a
+/// directory is to be filled and then renamed, this saves a name and a rename for each file.
+///
+/// # Errors
+/// If `path` exists, `value` has no JSON form, or the directory cannot be written. A part of the file may be there.
+pub fn create<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
+    fill(path, &encoded(path, value)?, durability)
+}
+
 /// Writes `value` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// # Errors
 /// If `value` has no JSON form or the directory cannot be written.
 pub fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    let text = serde_json::to_vec(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let text = encoded(path, value)?;
     let temporary = temporary_name(path)?;
     let written = fill(&temporary, &text, durability)
         .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("rename to", path)));
@@ -53,6 +62,10 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 
+fn encoded<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
 fn temporary_name(path: &Path) -> Result<PathBuf, Error> {
     let unique = Unique::new().map_err(Error::io("name a file beside", path))?;
     Ok(path.with_extension(format!("{unique}.tmp")))
@@ -70,6 +83,17 @@ fn fill(path: &Path, text: &[u8], durability: Durability) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_created_is_read_and_never_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new.json");
+        create(&path, &vec![1, 2], Durability::Synced).unwrap();
+        assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
+        assert!(create(&path, &vec![3], Durability::Relaxed).is_err());
+        assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn what_was_written_is_read_and_nothing_else_stays() {

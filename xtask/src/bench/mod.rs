@@ -1,6 +1,7 @@
 //! `cargo xtask bench`.
 
 mod commit;
+mod layers;
 mod machine;
 mod merge;
 mod page;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use nexuserofs_integration::bed::{self, Bed, Needs, Profile};
+use nexuserofs_integration::host::tools::CONFORMANCE;
 use nexuserofs_integration::progress::Steps;
 
 use crate::bars::{self, Bars};
@@ -32,6 +34,8 @@ pub(crate) enum Arguments {
     Merge(MergeArguments),
     /// Commit of a written snapshot while eight layers are unpacked, beside containerd's own snapshotters.
     Commit(RoundsArguments),
+    /// The test of containerd's own suite that mounts up to 128 layers, beside its built-in erofs snapshotter.
+    Layers(RoundsArguments),
     /// What calls cost in a store of 100 and in one of 10,000 snapshots, beside containerd's overlayfs.
     Store(StoreArguments),
     /// An image behind a vhost-user socket: our exporter and qemu-storage-daemon, without and with a guest.
@@ -93,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Arguments::Verity(arguments) => verity::run(arguments),
         Arguments::Merge(arguments) => merge::run(arguments),
         Arguments::Commit(arguments) => commit::run(arguments),
+        Arguments::Layers(arguments) => layers::run(arguments),
         Arguments::Store(arguments) => store::run(arguments),
         Arguments::Vhost(arguments) => vhost::run(arguments),
     }
@@ -105,6 +110,8 @@ enum Corpus {
     Own,
     /// The large ones that `bench unpack` has.
     Large,
+    /// Those that containerd's own suite makes.
+    Suite,
 }
 
 /// Measures in a test bed with release builds, prints the section that comes of it, and unless it is only to be
@@ -117,7 +124,8 @@ fn run_in_bed<R: Display>(
     let bench = corpus == Corpus::Large;
     let bars = Bars::new(if bench { 14 } else { 8 });
     let steps = Steps::new(&bars);
-    let needs = Needs { programs: Some(Profile::Release), bench, ..Needs::default() };
+    let extras: &[_] = if corpus == Corpus::Suite { &[CONFORMANCE] } else { &[] };
+    let needs = Needs { programs: Some(Profile::Release), bench, extras, ..Needs::default() };
     bed::run(needs, &steps, bars::summary, |bed| {
         let section = measure(&bed)?.to_string();
         println!("{section}");

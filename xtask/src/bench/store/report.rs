@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::machine::Setting;
+use super::BLOCK_PROFILE;
 use super::calls::{Call, Route};
 use super::samples::{Samples, Summary};
 
@@ -38,6 +39,9 @@ pub(super) struct Restart {
 
 /// At most this many times what it costs in the small store may a call cost in the large one.
 const TARGET_RATIO: f64 = 2.0;
+
+/// The most that the daemon may take to prepare a snapshot with a writable block, by its log.
+const PREPARE_BLOCK: Duration = Duration::from_millis(1);
 
 const CALLS: [Call; 12] = [
     Call::Stat,
@@ -79,6 +83,9 @@ impl fmt::Display for Report {
             CALLS.iter().filter_map(|call| subject.row(*call)).try_for_each(|row| writeln!(f, "{row}"))?;
         }
         writeln!(f, "\n## Verdict\n\n{}\n", self.verdict())?;
+        if let Some(verdict) = self.block_verdict() {
+            writeln!(f, "{verdict}\n")?;
+        }
         let [small_restart, large_restart] = self.restarts;
         writeln!(f, "The daemon with {small} snapshots: {small_restart}. With {large}: {large_restart}.")
     }
@@ -104,6 +111,23 @@ impl Report {
                 over.join(", ")
             )
         }
+    }
+}
+
+impl Report {
+    /// Whether a writable block is made as fast as is demanded; none if none was.
+    fn block_verdict(&self) -> Option<String> {
+        let blocks = self.subjects.iter().find(|subject| subject.name.starts_with(BLOCK_PROFILE))?;
+        let [small, large] = &blocks.samples;
+        let medians = [small, large].map(|samples| samples.of(Call::PrepareInside).map(|times| times.median));
+        let [Some(small), Some(large)] = medians else { return None };
+        let met = if small.max(large) <= PREPARE_BLOCK { "met" } else { "**not met**" };
+        Some(format!(
+            "Prepare with a block of 20 GiB, as the daemon's log times it: at most {} µs are demanded, {} and {} measured: {met}.",
+            PREPARE_BLOCK.as_micros(),
+            small.as_micros(),
+            large.as_micros()
+        ))
     }
 }
 
@@ -192,6 +216,22 @@ mod tests {
             restarts: [restart; 2],
         };
         assert_eq!(report.verdict(), "More than 2 times as much at 10000 as at 100 cost: Stat (ours).");
+    }
+
+    #[test]
+    fn the_demand_on_blocks_holds_in_both_stores() {
+        let verdict = |small, large| {
+            let inside = |micros| [(Call::PrepareInside, micros)];
+            let subject =
+                Subject { name: BLOCK_PROFILE.to_owned(), ..subject(&inside(small), &inside(large)) };
+            let restart = Restart { took: Duration::ZERO, memory_before: 0, memory_after: 0 };
+            let setting = Setting::default();
+            let report =
+                Report { setting, sizes: [1, 2], rounds: 1, subjects: vec![subject], restarts: [restart; 2] };
+            report.block_verdict().unwrap()
+        };
+        assert!(verdict(900, 1000).ends_with("900 and 1000 measured: met."));
+        assert!(verdict(900, 1001).ends_with("**not met**."));
     }
 
     #[test]
