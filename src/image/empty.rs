@@ -74,7 +74,7 @@ mod tests {
             Digest::of(&layer.file).hex(),
             "4e4d401430db8e6f1ff8404cf5f4432c22e6f1dd8cb00fc7c2b529645a975b63"
         );
-        assert_eq!(layer.geometry.hash_offset(), 4096);
+        assert_eq!(layer.geometry.hash_offset(), 8192);
         assert_eq!(layer.file.len() as u64, layer.geometry.file_size());
     }
 }
