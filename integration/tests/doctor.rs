@@ -65,7 +65,7 @@ impl Visit {
         let failures = self.in_state("failure");
         ensure!(self.code == Some(UNFIT), "exit code {:?}: {failures:#?}", self.code);
         let is_told = |words: &&str| failures.iter().any(|failure| failure.contains(words));
-        ensure!(expected.iter().all(|words| is_told(words)), "{expected:#?} are not all in {failures:#?}");
+        ensure!(expected.iter().all(is_told), "{expected:#?} are not all in {failures:#?}");
         let is_expected = |failure: &String| expected.iter().any(|words| failure.contains(words));
         ensure!(failures.iter().all(is_expected), "more than {expected:#?} is in {failures:#?}");
         Ok(())

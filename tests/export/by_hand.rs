@@ -14,7 +14,7 @@ use crate::node::{PROGRAM, wait_for};
 
 /// A layer with a hash tree, and beside it the file that tells of it.
 fn layer(directory: &Path) -> PathBuf {
-    let tar = archive(&[Entry::file("one", &"of a layer ".repeat(2000))]);
+    let tar = archive(&[Entry::file("one", "of a layer ".repeat(2000))]);
     let path = directory.join("layer.erofs");
     let built = build::read(&mut tar.as_slice(), &path, HashTree::With).unwrap();
     let sealed = built.seal(&nexuserofs::image::digest::Digest::of(&tar)).unwrap();
