@@ -12,7 +12,11 @@ use tempfile::TempDir;
 
 /// Something mounted on a directory of its own.
 #[derive(Debug)]
-pub(crate) struct Mounted(TempDir);
+pub(crate) struct Mounted {
+    point: TempDir,
+    /// What an overlay has under its layers. Removed too early, it would end every listing of the root.
+    _nothing: Option<TempDir>,
+}
 
 impl Mounted {
     /// A device's file system.
@@ -20,7 +24,7 @@ impl Mounted {
         let point = tempfile::tempdir()?;
         mount(device, point.path(), kind, flags, None)
             .with_context(|| format!("mount {}", device.display()))?;
-        Ok(Self(point))
+        Ok(Self { point, _nothing: None })
     }
 
     /// An overlay of file systems, the topmost first. They stay mounted as long as it needs them.
@@ -34,17 +38,17 @@ impl Mounted {
         fsconfig_create(&context).context("mount an overlay")?;
         let made = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         move_mount(&made, "", CWD, point.path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        Ok(Self(point))
+        Ok(Self { point, _nothing: Some(nothing) })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.point.path()
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        unmount(self.0.path(), UnmountFlags::empty()).unwrap();
+        unmount(self.point.path(), UnmountFlags::empty()).unwrap();
     }
 }
