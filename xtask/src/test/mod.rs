@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// How long each target of the fuzz tier runs, and the hostile front-ends of the vhost tier, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     fuzz: u32,
+    /// Build the programs for debugging only. What compares builds is skipped, by name.
+    #[arg(long)]
+    debug_only: bool,
 }
 
 fn tier_names() -> Vec<&'static str> {
@@ -47,6 +50,8 @@ pub(crate) struct Context {
     pub soak_seconds: u32,
     /// How long each target of the fuzz tier runs, and hostile front-ends, in seconds.
     pub fuzz_seconds: u32,
+    /// Whether the programs are built for debugging only.
+    pub debug_only: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -59,6 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         crashes: arguments.crashes,
         soak_seconds: arguments.seconds,
         fuzz_seconds: arguments.fuzz,
+        debug_only: arguments.debug_only,
     };
     let wanted: Vec<&Tier> = TIERS
         .iter()

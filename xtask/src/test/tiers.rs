@@ -219,7 +219,11 @@ fn guest(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("guest_assembly"))?;
     count += Count::of_tests(real_components("guest_init"))?;
     count += Count::of_tests(real_components("guest_snapshot"))?;
-    count += Count::of_tests(real_components("image_hash"))?;
+    let mut image_hash = real_components("image_hash");
+    if context.debug_only {
+        image_hash.env("NEXUSEROFS_DEBUG_ONLY", "1");
+    }
+    count += Count::of_tests(image_hash)?;
     Ok(count)
 }
 
