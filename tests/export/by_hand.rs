@@ -98,6 +98,7 @@ fn a_damaged_block_is_an_error_and_a_line_in_the_log() {
     let log = serving.log();
     let line = log.lines().find(|line| line.contains("hash tree")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("layer.erofs") && line.contains("offset=4096"), "{line}");
+    assert!(line.contains("data of /one"), "{line}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::confinement::confine;
 use super::specification::{self, Contents, Disk, Files, Specification, invalid};
 use super::tally::Writer;
 use super::{Error, hand_over};
-use crate::expose::vhost_user::{self, DamagedBlock, Export, Part, Serial, Stop};
+use crate::expose::vhost_user::{self, Export, Part, Serial, Stop};
 use crate::image::extent::ExtentMap;
 use crate::telemetry;
 
@@ -94,7 +94,7 @@ fn export(disk: &Disk, files: &mut Files) -> Result<Export, Error> {
         Contents::Image { extents, files: named } => {
             let map: ExtentMap = specification::map(extents)?;
             let parts = named.iter().map(|file| part(file, files)).collect::<Result<Vec<_>, _>>()?;
-            vhost_user::Disk::image(map, parts, report)?
+            vhost_user::Disk::image(map, parts, vhost_user::log_damage)?
         }
     };
     Ok(Export::new(contents, serial, disk.queues)?)
@@ -103,13 +103,6 @@ fn export(disk: &Disk, files: &mut Files) -> Result<Export, Error> {
 fn part(file: &specification::File, files: &mut Files) -> Result<Part, Error> {
     let tree = file.verity.map(|verity| verity.parameters()).transpose().map_err(|error| invalid(&error))?;
     Ok(Part { file: File::from(files.take(file.slot)?), path: file.path.clone(), tree })
-}
-
-fn report(damaged: &DamagedBlock) {
-    tracing::error!(
-        file = %damaged.layer.display(), offset = damaged.offset, tree = damaged.tree,
-        "a block of a layer is not what its hash tree says, and the guest gets an error: pull the image again"
-    );
 }
 
 /// A thread for each disk, and this one for the numbers.
