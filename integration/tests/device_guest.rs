@@ -4,6 +4,9 @@
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../tests/helpers/merged_chain.rs"]
+mod merged_chain;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::image::gpt::Style;
-use nexuserofs::image::merged;
-use nexuserofs::layer::{HashTree, open, written};
+use nexuserofs::layer::{HashTree, written};
 use nexuserofs::store::staging::StagingArea;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::harness::{self, Needs, Test, Workshop};
@@ -121,7 +123,7 @@ fn disk(home: &Path, kind: Kind, layers: &[PathBuf]) -> Result<Disk> {
     let staging = home.join("staging");
     fs::create_dir_all(&staging)?;
     let metadata = home.join("fsmeta.erofs");
-    merge(&metadata, layers)?;
+    merged_chain::merge(&metadata, layers.iter().map(|path| (path.clone(), None)))?;
     let chain = Chain { home, metadata: Some(&metadata), layers };
     let made = device::make(kind.form(), chain, &StagingArea::new(staging), &mut |_| {})?;
     let format = match kind.form().carrier {
@@ -129,17 +131,6 @@ fn disk(home: &Path, kind: Kind, layers: &[PathBuf]) -> Result<Disk> {
         Carrier::Flat => "raw",
     };
     Ok(Disk::of(format, kind.serial(layers.len()), made.path))
-}
-
-fn merge(metadata: &Path, layers: &[PathBuf]) -> Result<()> {
-    let images = layers.iter().map(|path| open::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut parts = Vec::new();
-    for (path, image) in layers.iter().zip(&images) {
-        parts.push(merged::Layer::new(image, fs::metadata(path)?.len())?);
-    }
-    let mut bytes = Vec::new();
-    merged::write(&parts, &mut bytes)?;
-    Ok(fs::write(metadata, bytes)?)
 }
 
 /// Runs a test on the disks of a kind.

@@ -18,7 +18,8 @@ pub(super) fn erofs(device: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(device, target, "erofs", MountFlags::RDONLY, None::<&CStr>)?)
 }
 
-/// Mounts an ext4 file system of the host's. Devices in it mean nothing here.
+/// Mounts an ext4 file system of the host's. Devices are not opened on this mount; on the overlay above it they are,
+/// where the flags of the overlay's own mount count.
 pub(super) fn ext4(device: &Path, target: &Path) -> io::Result<()> {
     let flags = MountFlags::NODEV | MountFlags::NOATIME;
     Ok(mount(device, target, "ext4", flags, None::<&CStr>)?)

@@ -17,6 +17,8 @@ mod disks;
 mod encrypted;
 mod forged_table;
 mod layers;
+#[path = "../../../tests/helpers/merged_chain.rs"]
+mod merged_chain;
 mod named;
 mod one_device;
 mod overlays;

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::layer::LayerRecord;
-use nexuserofs::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
-use nexuserofs::layer::chain::{self, Part};
+use nexuserofs::layer::chain::shelf::IMAGE_NAME;
 use nexuserofs::store::staging::StagingArea;
 use nexuserofs::trust;
 use nexuserofs_guest::canonical::Canonical as _;
@@ -25,6 +24,7 @@ use nexuserofs_integration::tree;
 
 use crate::case::{Case, serial};
 use crate::damage::input_output;
+use crate::merged_chain;
 
 const REFUSED: i32 = 3;
 const VERITY: i32 = 5;
@@ -42,15 +42,9 @@ pub(crate) fn disks(
     let home = directory.join("chain");
     let staging = home.join("staging");
     fs::create_dir_all(&staging)?;
-    let part = |(path, record): &(PathBuf, LayerRecord)| Part {
-        path: path.clone(),
-        bytes: record.image_bytes,
-        verity: record.verity,
-    };
-    let built = chain::build(&layers.iter().map(part).collect::<Vec<_>>())?;
     let metadata = home.join(IMAGE_NAME);
-    fs::write(&metadata, &built.image)?;
-    fs::write(home.join(TREE_NAME), &built.tree)?;
+    let files = layers.iter().map(|(path, record)| (path.clone(), record.verity));
+    let built = merged_chain::merge(&metadata, files)?;
     let manifest = trust::merged(manifest, &built.outcome)?;
     fs::write(payload.join(MANIFEST), SignedManifest::from(manifest).to_canonical())?;
 

@@ -7,8 +7,7 @@ use anyhow::Result;
 use nexuserofs::diff::offline;
 use nexuserofs::expose::device::{self, Carrier, Chain, Form, Layout};
 use nexuserofs::image::gpt::Style;
-use nexuserofs::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
-use nexuserofs::layer::chain::{self, Part};
+use nexuserofs::layer::chain::shelf::IMAGE_NAME;
 use nexuserofs::layer::{HashTree, LayerRecord};
 use nexuserofs::store::staging::StagingArea;
 use nexuserofs::trust;
@@ -22,6 +21,8 @@ use nexuserofs_integration::images::tiny::TinyTar;
 use nexuserofs_integration::images::{Image, shell};
 use nexuserofs_integration::progress::{Lines, Steps};
 use tempfile::TempDir;
+
+use crate::merged_chain;
 
 /// As many layers as a GPT has entries.
 pub(crate) const MANY: usize = 128;
@@ -81,15 +82,9 @@ impl Ground {
     /// A disk with these layers merged and one hash tree, and the manifest that lists it.
     pub(crate) fn merged(&self, serial: &str, layers: &[Layer]) -> Result<(Disk, Manifest)> {
         let home = tempfile::tempdir_in(self.scratch.path())?.keep();
-        let part = |Layer { file, record }: &Layer| Part {
-            path: file.clone(),
-            bytes: record.image_bytes,
-            verity: record.verity,
-        };
-        let built = chain::build(&layers.iter().map(part).collect::<Vec<_>>())?;
         let metadata = home.join(IMAGE_NAME);
-        fs::write(&metadata, &built.image)?;
-        fs::write(home.join(TREE_NAME), &built.tree)?;
+        let files = layers.iter().map(|layer| (layer.file.clone(), layer.record.verity));
+        let built = merged_chain::merge(&metadata, files)?;
         let disk = disk(&home, Layout::Verified, Some(&metadata), layers, serial)?;
         Ok((disk, trust::merged(&list(layers)?, &built.outcome)?))
     }

@@ -8,6 +8,8 @@
 
 mod case;
 mod ground;
+#[path = "../../../tests/helpers/merged_chain.rs"]
+mod merged_chain;
 
 use std::fs;
 use std::process::ExitCode;

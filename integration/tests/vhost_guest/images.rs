@@ -15,8 +15,8 @@ use nexuserofs_integration::vhost::exporter::Exporter;
 use nexuserofs_integration::vhost::ours::{self, Disk, IMAGE, Verify};
 use rustix::mount::MountFlags;
 
-use crate::layers;
 use crate::mounted::Mounted;
+use crate::{layers, merged_chain};
 
 pub(crate) const SCENARIO: Scenario =
     Scenario { name: "disks_of_1_to_128_layers_are_what_the_overlay_is", on_machine, inside };
@@ -54,7 +54,7 @@ fn on_machine(machine: &Machine) -> Result<()> {
 fn exports(machine: &Machine, directory: &Path, layers: &[PathBuf]) -> Result<[Exporter; 2]> {
     let count = layers.len();
     let metadata = directory.join(format!("{count}.fsmeta"));
-    layers::merge(&metadata, layers)?;
+    merged_chain::merge(&metadata, layers.iter().map(|path| (path.clone(), None)))?;
     let export = |name: String, disk: &Disk<'_>| {
         ours::export(&machine.programs, disk, &directory.join(name), Verify::No)
     };

@@ -5,8 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nexuserofs::image::merged;
-use nexuserofs::layer::{HashTree, open, written};
+use nexuserofs::layer::{HashTree, written};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
 /// A file that every layer replaces.
@@ -49,16 +48,4 @@ fn layer(directory: &Path, index: usize) -> Result<PathBuf> {
     let tree = HashTree::wanted(index.is_multiple_of(2));
     written::build(File::open(&top)?.into(), &path, name, tree, &|_| {}, &|| false)?;
     Ok(path)
-}
-
-/// Writes the merged metadata of layers.
-pub(crate) fn merge(metadata: &Path, layers: &[PathBuf]) -> Result<()> {
-    let images = layers.iter().map(|path| open::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut parts = Vec::new();
-    for (path, image) in layers.iter().zip(&images) {
-        parts.push(merged::Layer::new(image, fs::metadata(path)?.len())?);
-    }
-    let mut bytes = Vec::new();
-    merged::write(&parts, &mut bytes)?;
-    Ok(fs::write(metadata, bytes)?)
 }

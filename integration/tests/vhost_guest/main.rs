@@ -10,6 +10,8 @@
 mod block;
 mod images;
 mod layers;
+#[path = "../../../tests/helpers/merged_chain.rs"]
+mod merged_chain;
 mod mounted;
 mod reconnect;
 mod signal;

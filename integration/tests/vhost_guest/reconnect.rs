@@ -17,8 +17,8 @@ use nexuserofs_integration::vhost::exporter::Exporter;
 use nexuserofs_integration::vhost::ours::{self, Disk, IMAGE, Verify, WRITABLE};
 use rustix::mount::MountFlags;
 
-use crate::layers;
 use crate::mounted::Mounted;
+use crate::{layers, merged_chain};
 
 pub(crate) const SCENARIO: Scenario =
     Scenario { name: "a_guest_goes_on_when_its_exporters_were_killed", on_machine, inside };
@@ -59,7 +59,7 @@ fn on_machine(machine: &Machine) -> Result<()> {
         layers: layers::make(&directory, LAYERS)?,
         block: directory.join("rwlayer.img"),
     };
-    layers::merge(&disks.metadata, &disks.layers)?;
+    merged_chain::merge(&disks.metadata, disks.layers.iter().map(|path| (path.clone(), None)))?;
     super::block::make(&disks.block, &directory)?;
     let exporters = disks.export(&machine.programs, &directory)?;
     let sockets: Vec<PathBuf> = exporters.iter().map(|exporter| exporter.socket().to_owned()).collect();

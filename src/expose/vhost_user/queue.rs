@@ -12,6 +12,10 @@ use vm_memory::GuestMemoryMmap;
 use super::device::{Device, Memory};
 use super::request::{Malformed, Request};
 
+/// A batch with so many pieces of memory takes no more requests. One request has at most 65536, so what a batch takes of
+/// our memory has a bound, whatever tables a hostile guest lays out.
+const ENOUGH_PIECES: usize = 1 << 14;
+
 /// A request, or what was in its place.
 struct Entry<'m> {
     head: u16,
@@ -41,6 +45,9 @@ pub(super) fn serve(
             for chain in queue.iter(memory)? {
                 let head = chain.head_index();
                 batch.push(Entry { head, request: Request::parse(chain, memory, &mut pieces.pieces) });
+                if pieces.pieces.len() >= ENOUGH_PIECES {
+                    break;
+                }
             }
             if batch.is_empty() {
                 break;

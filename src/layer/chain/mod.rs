@@ -14,7 +14,7 @@ pub mod key;
 pub mod record;
 pub mod shelf;
 
-pub use build::{Error, Part, build};
+pub use build::{Built, Error, Part, build};
 pub use key::ChainKey;
 pub use record::{ChainLayer, ChainRecord, Outcome};
 pub use shelf::ChainShelf;

@@ -112,6 +112,17 @@ impl Guest {
         self.serve()
     }
 
+    /// Makes the chain at descriptor 0 available so many times at once.
+    pub(super) fn offer_again(&mut self, times: u16) -> Result<(), Error> {
+        let next = self.queue.next_avail();
+        (0..times).for_each(|time| {
+            let entry = next.wrapping_add(time) % self.entries;
+            self.put(AVAILABLE + 4 + u64::from(entry) * 2, &0_u16.to_le_bytes());
+        });
+        self.put_available(next.wrapping_add(times));
+        self.serve()
+    }
+
     /// What is said of the number of chains that are available.
     pub(super) fn put_available(&self, index: u16) {
         self.put(AVAILABLE + 2, &index.to_le_bytes());

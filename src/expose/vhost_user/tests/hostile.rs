@@ -27,6 +27,22 @@ fn is_malformed(descriptors: &[Fields]) {
     assert_eq!((guest.get(STATUS, 1), guest.get(DATA, 512)), (vec![0xee], vec![0xee; 512]));
 }
 
+/// All heads name one table, which is as long as a table can be.
+#[test]
+fn many_long_tables_at_once_are_answered_batch_by_batch() {
+    const TABLE: u64 = FREE + 0x4000;
+    let (disk, _) = image();
+    let mut guest = Guest::new(disk);
+    guest.put_header(HEADER, VIRTIO_BLK_T_IN, 0);
+    let mut table = vec![(HEADER, 16, 0)];
+    table.extend([(DATA, 1, WRITE)].repeat(30_000));
+    table.push((STATUS, 1, WRITE));
+    guest.put_indirect(TABLE, &table);
+    guest.offer_again(ENTRIES).unwrap();
+    let counts = guest.counts();
+    assert_eq!(counts.malformed + counts.reads.requests, u64::from(ENTRIES), "{counts:?}");
+}
+
 #[test]
 fn chains_that_are_no_request_come_back_untouched() {
     let header = (HEADER, 16, NEXT, 1);
