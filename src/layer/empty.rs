@@ -4,7 +4,7 @@
 //! Some consumers want a least number of layers. What a plan lacks is filled up with these, which belong to
 //! no image and are never removed. There are several because dm-verity devices are named after the directory.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::{LAYOUT_VERSION, Verity};
 use crate::image::empty::{self, EmptyLayer};
 use crate::store::staging::{Scratch, StagingArea};
 use crate::store::trash::Trash;
-use crate::store::{Error, sidecar};
+use crate::store::{Error, sidecar, sync_directory};
 
 /// As many as a plan can lack.
 const COUNT: u8 = 2;
@@ -43,7 +43,7 @@ pub fn place(directory: &Path, staging: &StagingArea, trash: &Trash) -> Result<(
             changed = true;
         }
     }
-    if changed { sync(directory) } else { Ok(()) }
+    if changed { sync_directory(directory) } else { Ok(()) }
 }
 
 fn is_placed(home: &Path, layer: &EmptyLayer) -> bool {
@@ -60,17 +60,13 @@ fn fill(staging: &StagingArea, layer: &EmptyLayer) -> Result<Scratch, Error> {
     file.write_all(&layer.file).map_err(Error::io("write", &path))?;
     file.sync_data().map_err(Error::io("sync", &path))?;
     let parameters = scratch.path().join(VERITY_NAME);
-    sidecar::write(&parameters, &verity(layer), sidecar::Durability::Synced)?;
-    sync(scratch.path())?;
+    sidecar::create(&parameters, &verity(layer), sidecar::Durability::Synced)?;
+    sync_directory(scratch.path())?;
     Ok(scratch)
 }
 
 fn verity(layer: &EmptyLayer) -> Verity {
     Verity::of(layer.geometry, layer.root, layer.uuid)
-}
-
-fn sync(directory: &Path) -> Result<(), Error> {
-    File::open(directory).and_then(|file| file.sync_all()).map_err(Error::io("sync", directory))
 }
 
 #[cfg(test)]

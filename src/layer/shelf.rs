@@ -1,13 +1,13 @@
 //! The directories that hold the layers: `ROOT/layers/KEY/layer.erofs`, with `layer.json` beside it, and
 //! `layer.erofs.dmverity` if the file ends with a dm-verity tree.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{LayerKey, LayerRecord, Protection, Verity, protection};
 use crate::store::staging::Scratch;
 use crate::store::tree::DiskUsage;
-use crate::store::{Error, sidecar};
+use crate::store::{Error, sidecar, sync_directory};
 
 /// Base name of a layer's file. Virtual machine runtimes recognise a layer by it.
 pub const IMAGE_NAME: &str = "layer.erofs";
@@ -243,8 +243,4 @@ impl Shelf {
     pub fn read_record(&self, key: &LayerKey) -> Result<LayerRecord, Error> {
         sidecar::read(&self.directory(key).join(RECORD_NAME))
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io("sync", path))
 }

@@ -56,11 +56,13 @@ impl Snapshotter {
             Holder::Host => self.commit_now(request),
             Holder::QuiescedGuest => self.commit_quiesced(&record, request),
         });
-        if committed.is_err() {
+        if let Err(error) = committed {
             // It stays as it was, with what it had.
-            exported::attach(&self.inner.ledger, &record)?;
+            if let Err(error) = exported::attach(&self.inner.ledger, &record) {
+                tracing::error!(%error, key, "a snapshot's disks are not served again: the next start tries");
+            }
+            return Err(error);
         }
-        committed?;
         self.inner.ledger.directories.lift(&record);
         exported::leave(&self.inner.ledger, &record);
         Ok(())

@@ -9,6 +9,7 @@
 //! * [`unique`]: names that are never given twice.
 
 pub mod database;
+mod durable;
 mod error;
 #[cfg(test)]
 pub(crate) mod faults;
@@ -20,5 +21,6 @@ pub mod trash;
 pub mod tree;
 pub mod unique;
 
+pub use durable::sync_directory;
 pub use error::Error;
 pub(crate) use medium::{FileMedium, Medium};

@@ -64,7 +64,7 @@ impl Output {
             Err(Errno::EXIST) => return Err(Error::Exists { path: place }),
             renamed => renamed.map_err(store::Error::io("rename to", &place))?,
         }
-        sync_directory(&self.directory)?;
+        store::sync_directory(&self.directory)?;
         Ok(place)
     }
 
@@ -88,8 +88,4 @@ impl Drop for Draft {
         // After a publication nothing has this name any more.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), store::Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(store::Error::io("sync", path))
 }

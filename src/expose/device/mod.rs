@@ -132,7 +132,7 @@ pub fn lay_out(layout: Layout, chain: Chain<'_>) -> Result<(ExtentMap, Vec<PathB
 pub fn write(form: Form, chain: Chain<'_>, into: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
     let blueprint = Blueprint::of(form.layout, chain)?;
     write_files(form, chain, &blueprint, into, progress)?;
-    place::sync_directory(into)
+    Ok(store::sync_directory(into)?)
 }
 
 /// Makes a device in the chain's home, which is there. What was made before is taken as it is: a device never changes.

@@ -1,6 +1,6 @@
 //! Files of a device get their names when they are on the disk, and only once.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -40,14 +40,7 @@ pub(super) fn all(names: &[String], from: &Path, to: &Path) -> Result<(), Error>
             Err(error) => return Err(store::Error::io("put in place", &new)(error).into()),
         }
     }
-    sync_directory(to)
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), Error> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(store::Error::io("sync", path))?;
-    Ok(())
+    Ok(store::sync_directory(to)?)
 }
 
 /// Whether two files are the same, as far as their sizes tell, and the bytes of small ones.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{Entry, LayerCache, RECORD_EXTENSION, VERITY_EXTENSION};
 use crate::image::digest::Digest;
 use crate::layer::LayerRecord;
-use crate::store::Error;
 use crate::store::sidecar::{self, Durability};
 use crate::store::unique::Unique;
+use crate::store::{Error, sync_directory};
 
 /// Virtual machine monitors may run as another user.
 const FILE_MODE: u32 = 0o644;
@@ -90,7 +90,7 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 /// Makes the names in `lowest` and in each directory above it up to `highest` durable.
 fn sync_directories(lowest: &Path, highest: &Path) -> Result<(), Error> {
     for directory in lowest.ancestors().take_while(|directory| directory.starts_with(highest)) {
-        File::open(directory).and_then(|open| open.sync_all()).map_err(Error::io("sync", directory))?;
+        sync_directory(directory)?;
     }
     Ok(())
 }

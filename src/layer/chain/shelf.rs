@@ -1,7 +1,7 @@
 //! The directories that hold the chains: `ROOT/chains/KEY/fsmeta.erofs`, with `chain.json` beside it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::build::Built;
 use super::{ChainKey, ChainRecord, Outcome};
 use crate::layer::LayerKey;
 use crate::store::staging::Scratch;
-use crate::store::{Error, sidecar};
+use crate::store::{Error, sidecar, sync_directory};
 
 /// Base name of a chain's image, by which virtual machine runtimes know it.
 pub const IMAGE_NAME: &str = "fsmeta.erofs";
@@ -193,10 +193,6 @@ fn check(path: &Path, bytes: u64) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{} has {} bytes instead of {bytes}", path.display(), found.len())),
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io("sync", path))
 }
 
 #[cfg(test)]

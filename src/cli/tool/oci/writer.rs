@@ -111,7 +111,7 @@ impl LayoutWriter {
         self.write(INDEX, &index)?;
         self.write(MARKER, &json!({ "imageLayoutVersion": "1.0.0" }))?;
         for directory in ["blobs/sha256", "blobs", ""] {
-            sync(&self.staging.join(directory))?;
+            store::sync_directory(&self.staging.join(directory))?;
         }
         match renameat_with(CWD, &self.staging, CWD, &self.place, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) if self.replace => self.exchange()?,
@@ -119,7 +119,7 @@ impl LayoutWriter {
             renamed => renamed.map_err(store::Error::io("rename to", &self.place))?,
         }
         let above = self.place.parent().filter(|above| !above.as_os_str().is_empty());
-        sync(above.unwrap_or(Path::new(".")))
+        Ok(store::sync_directory(above.unwrap_or(Path::new(".")))?)
     }
 
     /// Puts the layout in place of what is there, which the drop that follows deletes.
@@ -144,9 +144,4 @@ impl Drop for LayoutWriter {
             eprintln!("nexuserofs: {error}");
         }
     }
-}
-
-fn sync(directory: &Path) -> Result<(), Error> {
-    let synced = File::open(directory).and_then(|open| open.sync_all());
-    Ok(synced.map_err(store::Error::io("sync", directory))?)
 }
