@@ -98,6 +98,9 @@ pub enum Found {
 }
 
 impl Shelf {
+    /// Name of its directory, below the root.
+    pub const DIRECTORY: &str = "layers";
+
     /// Uses `path`, an existing directory.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {

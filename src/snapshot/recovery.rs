@@ -121,14 +121,14 @@ pub(super) fn recover(
     let root = settings.root.as_path();
     let protection = settings.protection;
     let directories = Directories::new(make_directory(&root.join("snapshots"))?);
-    let shelf = Shelf::new(make_directory(&root.join("layers"))?).with_protection(protection);
+    let shelf = Shelf::new(make_directory(&root.join(Shelf::DIRECTORY))?).with_protection(protection);
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
     if protection.fsverity && !has_fsverity(staging.path())? {
         return Err(Error::NoFsverity { root: root.to_owned() });
     }
     let mut report = RecoveryReport::default();
     let (store, index) = open_records(root, database, &directories, &shelf, &mut report)?;
-    let chains = ChainShelf::open(make_directory(&root.join("chains"))?)?;
+    let chains = ChainShelf::open(make_directory(&root.join(ChainShelf::DIRECTORY))?)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
     empty::place(&make_directory(&root.join(EMPTY_NAME))?, &staging, &trash)?;

@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use crate::layer::chain::shelf::{IMAGE_NAME, RECORD_NAME};
-use crate::layer::chain::{ChainKey, ChainRecord};
+use crate::layer::chain::{ChainKey, ChainRecord, ChainShelf};
 use crate::layer::{LayerKey, Shelf};
 use crate::snapshot::lookup;
 use crate::store::sidecar;
-
-/// Where chains are, below the root.
-const CHAINS: &str = "chains";
 
 /// An image's file, or another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +39,7 @@ pub(super) fn find(name: &Path, root: &Path) -> Result<Vec<Subject>, Error> {
     if name.symlink_metadata().is_ok() {
         return Ok(vec![Subject::new(text, name.to_owned())]);
     }
-    let shelf = Shelf::new(root.join("layers"));
+    let shelf = Shelf::new(root.join(Shelf::DIRECTORY));
     let layer = |key: &LayerKey| Subject::new(key, shelf.image(key));
     if let Ok(key) = text.parse::<LayerKey>() {
         return present(vec![layer(&key)], name, root);
@@ -56,7 +53,7 @@ pub(super) fn find(name: &Path, root: &Path) -> Result<Vec<Subject>, Error> {
 
 /// The image of the chain with this key and its layers; nothing if there is no such chain.
 fn chain(key: &ChainKey, root: &Path, layer: impl Fn(&LayerKey) -> Subject) -> Result<Vec<Subject>, Error> {
-    let directory = root.join(CHAINS).join(key.as_str());
+    let directory = root.join(ChainShelf::DIRECTORY).join(key.as_str());
     let record: ChainRecord = match sidecar::read(&directory.join(RECORD_NAME)) {
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         record => record?,

@@ -76,6 +76,9 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 impl ChainShelf {
+    /// Name of its directory, below the root.
+    pub const DIRECTORY: &str = "chains";
+
     /// Uses `path`, an existing directory, and reads the records in it. Directories without a whole chain
     /// count as none.
     ///

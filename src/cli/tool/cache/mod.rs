@@ -83,7 +83,7 @@ fn build(
 /// Puts every layer of the daemon with this root into the cache in `directory`.
 fn export(directory: &Path, root: &Path, report: &mut Report<CacheLine>) -> Result<(), Error> {
     let cache = LayerCache::new(directory.to_owned());
-    let shelf = Shelf::new(root.join("layers"));
+    let shelf = Shelf::new(root.join(Shelf::DIRECTORY));
     for key in keys(&shelf)? {
         match export_layer(&cache, &shelf, &key, report) {
             // The daemon removed it meanwhile.

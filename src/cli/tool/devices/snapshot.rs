@@ -11,12 +11,10 @@ use crate::expose::device::{Carrier, Form, Layout};
 use crate::expose::export::{Place, Role, place};
 use crate::expose::plan::{BLOCK_NAME, UPPER_NAME};
 use crate::image::gpt::{self, Style};
-use crate::layer::chain::{ChainKey, ChainLayer};
+use crate::layer::chain::{ChainKey, ChainLayer, ChainShelf};
 use crate::layer::{LayerKey, Shelf};
 use crate::snapshot::lookup::{self, Found, Writes};
 
-/// Directory of the chains, below the root.
-const CHAINS: &str = "chains";
 /// A snapshot, and where its parts are.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -49,11 +47,11 @@ impl Snapshot {
 
     fn of(found: Found, root: &Path) -> Result<Self, Error> {
         let root = fs::canonicalize(root).map_err(|source| Error::Read { path: root.to_owned(), source })?;
-        let shelf = Shelf::new(root.join("layers"));
+        let shelf = Shelf::new(root.join(Shelf::DIRECTORY));
         let oldest_first: Vec<&LayerKey> = found.layers.iter().rev().collect();
         let chain = match oldest_first.len() {
             0 | 1 => None,
-            _ => Some(root.join(CHAINS).join(chain_key(&shelf, &oldest_first)?.as_str())),
+            _ => Some(root.join(ChainShelf::DIRECTORY).join(chain_key(&shelf, &oldest_first)?.as_str())),
         };
         let layers = oldest_first.into_iter().map(|key| shelf.image(key)).collect();
         let exports = Place::new(root.join(place::DIRECTORY).join(&found.id));
