@@ -58,7 +58,7 @@ pub enum Pull {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start<'a> {
     pub release: Release,
-    /// Our daemon, which need not be there yet.
+    /// Our daemon.
     pub plugin: Option<Plugin<'a>>,
     pub peer: Peer,
     pub peer_verity: bool,
@@ -78,6 +78,11 @@ pub struct Containerd {
     socket: PathBuf,
 }
 
+/// The gRPC socket of the containerd whose state is in `dir`.
+pub(super) fn socket(dir: &Path) -> PathBuf {
+    dir.join("containerd.sock")
+}
+
 impl Containerd {
     /// Starts containerd with its state in `dir`, which is made.
     ///
@@ -85,7 +90,7 @@ impl Containerd {
     /// It does not come up.
     pub(super) fn start(dir: &Path, place: &Place, start: Start<'_>) -> Result<Self> {
         fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
-        let (root, state, socket) = (dir.join("root"), dir.join("state"), dir.join("containerd.sock"));
+        let (root, state, socket) = (dir.join("root"), dir.join("state"), socket(dir));
         let Start { release, plugin, peer, peer_verity, cri } = start;
         let configuration = Configuration {
             release,

@@ -102,11 +102,14 @@ impl Node {
             peer_verity: options.peer_verity,
             cri,
         };
-        let containerd = Containerd::start(&dir.join("containerd"), place, start)?;
+        // As our unit has it: a containerd that asks a socket where nobody listens yet keeps that error, and answers
+        // calls with it until it asks again, which may be seconds later.
+        let containerd_dir = dir.join("containerd");
         let daemon = match &options.daemon {
-            Some(options) => Some(Daemon::start(&dir, place, containerd.socket(), options)?),
+            Some(options) => Some(Daemon::start(&dir, place, &containerd::socket(&containerd_dir), options)?),
             None => None,
         };
+        let containerd = Containerd::start(&containerd_dir, place, start)?;
         Ok(Self { daemon, containerd, registry, dir })
     }
 

@@ -24,6 +24,8 @@ pub struct Service {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Whether somebody ended the process, or saw it end.
+    ended: bool,
 }
 
 impl Service {
@@ -43,7 +45,7 @@ impl Service {
             .stdout(out)
             .spawn()
             .with_context(|| format!("start {name}: {}", command.get_program().to_string_lossy()))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: false })
     }
 
     /// Waits until `ready` says so, or the process ends, or [`READY`] has passed.
@@ -55,6 +57,7 @@ impl Service {
         let mut last = None;
         while begun.elapsed() < READY {
             if let Some(status) = self.child.try_wait()? {
+                self.ended = true;
                 bail!("{} ended with {status} before it was ready\n{}", self.name, self.log_tail());
             }
             match ready() {
@@ -86,7 +89,9 @@ impl Service {
     /// # Errors
     /// The process cannot be waited for.
     pub fn is_running(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+        let running = self.child.try_wait()?.is_none();
+        self.ended |= !running;
+        Ok(running)
     }
 
     /// Ends the process by SIGTERM and waits for it.
@@ -94,6 +99,7 @@ impl Service {
     /// # Errors
     /// It does not end in time; then it is killed.
     pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.ended = true;
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
@@ -114,6 +120,7 @@ impl Service {
     /// # Errors
     /// The process cannot be signalled or waited for.
     pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.ended = true;
         self.child.kill().with_context(|| format!("kill {}", self.name))?;
         Ok(self.child.wait()?)
     }
@@ -133,6 +140,10 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        // What went wrong in the test is then most likely a consequence.
+        if let (false, Ok(Some(status))) = (self.ended, self.child.try_wait()) {
+            eprintln!("test bed: {} ended by itself with {status}\n{}", self.name, self.log_tail());
+        }
         if let Err(error) = self.stop() {
             eprintln!("test bed: {error:#}");
         }
