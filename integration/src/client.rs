@@ -24,6 +24,9 @@ use tonic::{Code, Request, Status};
 use crate::images::Layer;
 use crate::node::connection::Connection;
 
+/// Bytes of content in one message, of which containerd takes no more than 16 MiB.
+const CONTENT_MESSAGE: usize = 4 << 20;
+
 /// An answer, or the gRPC code and text of a refusal.
 pub type Answer<T> = Result<T, Status>;
 
@@ -220,22 +223,28 @@ impl Client {
         answer.into_inner().diff.ok_or_else(|| Status::internal("the answer to Diff has no descriptor"))
     }
 
-    /// Puts a small blob into the content store, unless it is there.
+    /// Puts a blob into the content store, unless it is there.
     ///
     /// # Errors
     /// The store's refusal.
     pub fn write(&self, layer: &Layer, bytes: Vec<u8>) -> Answer<()> {
-        let size = signed(layer.blob.size)?;
-        let message = WriteContentRequest {
-            action: WriteAction::Commit.into(),
-            r#ref: format!("upload-{}", layer.blob.digest),
-            total: size,
-            expected: layer.blob.digest.clone(),
-            offset: 0,
-            data: bytes.into(),
-            labels: Labels::new(),
-        };
-        let request = self.request(tokio_stream::once(message))?;
+        let total = signed(layer.blob.size)?;
+        let mut messages = Vec::new();
+        for (number, data) in bytes.chunks(CONTENT_MESSAGE).enumerate() {
+            messages.push(WriteContentRequest {
+                action: WriteAction::Write.into(),
+                r#ref: format!("upload-{}", layer.blob.digest),
+                total,
+                expected: layer.blob.digest.clone(),
+                offset: signed((number * CONTENT_MESSAGE) as u64)?,
+                data: data.to_vec().into(),
+                labels: Labels::new(),
+            });
+        }
+        if let Some(last) = messages.last_mut() {
+            last.action = WriteAction::Commit.into();
+        }
+        let request = self.request(tokio_stream::iter(messages))?;
         let written: Answer<()> = self.connection.wait_for(async {
             let mut answers = ContentClient::new(self.channel()).write(request).await?.into_inner();
             while answers.message().await?.is_some() {}
