@@ -11,6 +11,7 @@ use std::sync::Arc;
 use nexuserofs_proto::containerd::services::snapshots::v1::{
     PrepareSnapshotRequest, PrepareSnapshotResponse,
 };
+use tokio::task::spawn_blocking;
 use tonic::{Extensions, Response};
 
 use super::convert;
@@ -72,7 +73,10 @@ impl CacheHits {
     /// The cached layer that this request is about, if there is one and the client can be told.
     pub(super) async fn find(&self, request: &PrepareSnapshotRequest, call: &Extensions) -> Option<Hit> {
         let diff_id = diff_id(request)?;
-        let entry = self.caches.iter().find_map(|cache| cache.find(&diff_id))?;
+        let caches = Arc::clone(&self.caches);
+        // A cache may lie on a disk that is slow or gone, and what speaks gRPC must not wait for one.
+        let found = spawn_blocking(move || caches.iter().find_map(|cache| cache.find(&diff_id)));
+        let entry = found.await.ok()??;
         let protocol = Protocol::of(self.releases.of(call).await?, request)?;
         Some(Hit { entry, protocol })
     }

@@ -1,5 +1,6 @@
 //! Which release of containerd asks: releases differ in what they make of an answer.
 
+use std::num::NonZeroI32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,12 +28,13 @@ pub struct UnusableAddress {
     source: tonic::transport::Error,
 }
 
-/// The release of the containerd that we serve. It is asked once for each of its processes.
+/// The release of the containerd that we serve. It is asked once for each of its processes, and each time where these
+/// cannot be told apart.
 #[derive(Clone, Debug)]
 pub(super) struct Releases {
     channel: Channel,
     /// The last answer, and the process that it is of.
-    known: Arc<Mutex<Option<(i32, Release)>>>,
+    known: Arc<Mutex<Option<(NonZeroI32, Release)>>>,
 }
 
 impl Release {
@@ -57,8 +59,9 @@ impl Releases {
 
     /// The release of the process that made a call with these extensions. None if it does not say.
     pub(super) async fn of(&self, call: &Extensions) -> Option<Release> {
-        let process = call.get::<UdsConnectInfo>()?.peer_cred?.pid()?;
-        if let Some((_, release)) = self.known().filter(|(known, _)| *known == process) {
+        // The kernel says 0 for every process in another PID namespace.
+        let process = NonZeroI32::new(call.get::<UdsConnectInfo>()?.peer_cred?.pid()?);
+        if let Some((_, release)) = self.known().filter(|(known, _)| Some(*known) == process) {
             return Some(release);
         }
         match VersionClient::new(self.channel.clone()).version(()).await {
@@ -67,7 +70,7 @@ impl Releases {
                 let release = Release::parse(&version);
                 tracing::info!(version, ?release, "asked containerd for its version");
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                *known = release.map(|release| (process, release));
+                *known = process.zip(release);
                 release
             }
             Err(status) => {
@@ -77,7 +80,7 @@ impl Releases {
         }
     }
 
-    fn known(&self) -> Option<(i32, Release)> {
+    fn known(&self) -> Option<(NonZeroI32, Release)> {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

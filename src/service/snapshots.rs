@@ -8,12 +8,13 @@ mod traced;
 use std::vec;
 
 use nexuserofs_proto::containerd::services::snapshots::v1::{
-    CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, ListSnapshotsResponse, MountsRequest,
-    MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse, RemoveSnapshotRequest,
+    CleanupRequest, CommitSnapshotRequest, Info as WireInfo, ListSnapshotsRequest, ListSnapshotsResponse,
+    MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse, RemoveSnapshotRequest,
     StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest, UpdateSnapshotResponse, UsageRequest,
     UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
     snapshots_server::{Snapshots, SnapshotsServer},
 };
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::cache_hits::{self, CacheHits};
@@ -26,6 +27,9 @@ use crate::snapshot::{Info, Snapshotter};
 
 /// How many records one message of List holds at most.
 const LIST_BLOCK: usize = 100;
+/// How many bytes of records it holds at most, unless one record alone is larger. Labels can be as large as a
+/// request, and one message that is too large for the client would end every garbage collection.
+const LIST_BYTES: usize = MAX_MESSAGE_SIZE / 4;
 
 /// The gRPC service.
 #[derive(Clone, Debug)]
@@ -151,7 +155,7 @@ impl Snapshots for Service {
             let filters = Filters::parse(&filters)?;
             let mut infos = domain.list(&snapshotter);
             infos.retain(|info| filters.matches(info));
-            Ok(Response::new(tokio_stream::iter(Blocks(infos.into_iter()))))
+            Ok(Response::new(tokio_stream::iter(Blocks::of(infos))))
         })
         .await
     }
@@ -176,13 +180,37 @@ impl Snapshots for Service {
 /// The answer to List: records in blocks, made as the client takes them. The records are copies, so that a
 /// slow client holds nobody up.
 #[derive(Debug)]
-pub struct Blocks(vec::IntoIter<Info>);
+pub struct Blocks {
+    rest: vec::IntoIter<Info>,
+    /// The next record, if the last block had no room for it.
+    left_over: Option<WireInfo>,
+}
+
+impl Blocks {
+    fn of(infos: Vec<Info>) -> Self {
+        Self { rest: infos.into_iter(), left_over: None }
+    }
+
+    fn next_info(&mut self) -> Option<WireInfo> {
+        self.left_over.take().or_else(|| self.rest.next().map(convert::info_to_wire))
+    }
+}
 
 impl Iterator for Blocks {
     type Item = Result<ListSnapshotsResponse, Status>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let info: Vec<_> = self.0.by_ref().take(LIST_BLOCK).map(convert::info_to_wire).collect();
-        (!info.is_empty()).then_some(Ok(ListSnapshotsResponse { info }))
+        let mut block: Vec<WireInfo> = Vec::new();
+        let mut bytes = 0;
+        while block.len() < LIST_BLOCK {
+            let Some(info) = self.next_info() else { break };
+            bytes += info.encoded_len();
+            if bytes > LIST_BYTES && !block.is_empty() {
+                self.left_over = Some(info);
+                break;
+            }
+            block.push(info);
+        }
+        (!block.is_empty()).then_some(Ok(ListSnapshotsResponse { info: block }))
     }
 }

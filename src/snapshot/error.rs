@@ -227,6 +227,12 @@ pub enum Error {
         /// The layer.
         layer: LayerKey,
     },
+    /// A layer was stored in place of a damaged one, which nobody used any more before it was recorded.
+    #[error("layer {layer} was removed while it was being stored again: try again")]
+    LayerRemoved {
+        /// The layer.
+        layer: LayerKey,
+    },
     /// A record on the way to the bottom of a chain is lost.
     #[error("snapshot {name:?} stands on {parent:?}, which is lost: remove the image and pull it again")]
     BrokenChain {
@@ -303,7 +309,7 @@ impl Classify for Error {
             | Self::BlockHeld { .. }
             | Self::ReadOnlyMounts => Kind::FailedPrecondition,
             Self::NotSealed { reason, .. } => reason.kind(),
-            Self::Stopping => Kind::Unavailable,
+            Self::Stopping | Self::LayerRemoved { .. } => Kind::Unavailable,
             Self::WrittenLost
             | Self::LayerMissing { .. }
             | Self::Tampered { .. }

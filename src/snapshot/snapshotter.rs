@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::index::Change;
 use super::keyed::KeyedLocks;
 use super::ledger::Ledger;
-use super::record::{Record, SnapshotId, State};
+use super::record::{Active, Record, SnapshotId, State};
 use super::recovery::{self, RecoveryReport};
 use super::seal::Workshop;
 use super::sealing::Sealing;
@@ -204,22 +204,30 @@ impl Snapshotter {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotSealed`], or if the files cannot be looked at.
     pub fn usage(&self, profile: &str, key: &str) -> Result<Usage, Error> {
-        let ledger = &self.inner.ledger;
         loop {
-            let record = self.record(profile, key)?;
-            let measured = match &record.state {
-                State::View(_) => DiskUsage::default(),
-                State::Committed(committed) => return Ok(committed.usage),
-                State::Unsealed(_) => {
-                    self.inner.sealing.wait(&record)?;
-                    continue;
-                }
-                State::Active(active) => match &active.layer {
-                    Some(layer) => ledger.shelf.usage(layer)?,
-                    None => ledger.directories.usage(record.id, active.writable)?,
-                },
-            };
-            return Ok(measured.into());
+            if let Some(usage) = self.usage_of(&*self.record(profile, key)?)? {
+                return Ok(usage);
+            }
+        }
+    }
+
+    /// Space that the snapshot of this record takes; None if the record is not the one that it has now.
+    pub(super) fn usage_of(&self, record: &Record) -> Result<Option<Usage>, Error> {
+        let ledger = &self.inner.ledger;
+        let measured = match &record.state {
+            State::View(_) => Ok(DiskUsage::default()),
+            State::Committed(committed) => return Ok(Some(committed.usage)),
+            State::Unsealed(_) => return self.inner.sealing.wait(record).map(|()| None),
+            State::Active(Active { layer: Some(layer), .. }) => ledger.shelf.usage(layer),
+            State::Active(active) => ledger.directories.usage(record.id, active.writable),
+        };
+        match measured {
+            Ok(measured) => Ok(Some(measured.into())),
+            // A snapshot that is removed or becomes a layer meanwhile takes its files along.
+            Err(_) if !ledger.read(|index| index.by_id(record.id).is_some_and(|now| **now == *record)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

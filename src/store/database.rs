@@ -25,7 +25,8 @@ use super::{Error, Medium};
 ///
 /// 3: snapshots whose layers are merged. What version 2 has means the same.
 ///
-/// 4: snapshots with layers that hold nothing, and raw ones. What version 3 has means the same.
+/// 4: snapshots with layers that hold nothing, raw ones, and those whose disks are served at sockets. What version 3 has
+/// means the same.
 pub const SCHEMA_VERSION: u64 = 4;
 
 /// Oldest version whose records are read as they are.

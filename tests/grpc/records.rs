@@ -101,6 +101,19 @@ async fn a_list_comes_in_blocks() {
 }
 
 #[tokio::test]
+async fn no_block_of_a_list_is_larger_than_clients_take() {
+    let mut server = Server::start().await;
+    // Three of them are more than the 16 MiB that containerd takes in one message.
+    let text = "x".repeat(6 << 20);
+    for key in ["a", "b", "c"] {
+        server.prepare_labelled(key, "", &[("large", &text)]).await.unwrap();
+    }
+    let (_, infos) = server.list(&[]).await.unwrap();
+    let names: Vec<_> = infos.iter().map(|info| info.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn a_list_holds_what_the_filters_pass() {
     let mut server = Server::start().await;
     server.committed("sha256:12", "").await;

@@ -29,6 +29,9 @@ pub(crate) const PROFILE: &str = "nexuserofs";
 /// The label by which containerd's unpacker marks what it extracts into.
 pub(crate) const EXTRACTION: &str = "containerd.io/snapshot.ref";
 
+/// The largest message in bytes that containerd sends or takes.
+const MAX_MESSAGE_SIZE: usize = 16 << 20;
+
 /// Name of containerd's socket in a server's directory.
 pub(crate) const CONTAINERD: &str = "containerd.sock";
 
@@ -72,7 +75,9 @@ impl Server {
         let channel =
             Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
         Self {
-            client: SnapshotsClient::new(channel.clone()),
+            client: SnapshotsClient::new(channel.clone())
+                .max_decoding_message_size(MAX_MESSAGE_SIZE)
+                .max_encoding_message_size(MAX_MESSAGE_SIZE),
             differ: DiffClient::new(channel),
             containerd,
             snapshotter,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind};
@@ -243,6 +243,33 @@ fn a_damaged_layer_is_built_again_for_all_that_use_it() {
     assert!(existing.unwrap().is_none());
     host.build(&claim, &layer).unwrap();
     assert_eq!(fs::read(&image).unwrap(), layer.image);
+    host.assert_consistent();
+}
+
+#[test]
+fn a_layer_that_went_with_the_damaged_one_that_it_replaced_is_not_recorded() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let layer = Layer::new("a");
+    host.commit_layer(DIR, "old", None, &layer);
+    fs::write(host.path("layers").join(layer.key()).join("layer.erofs"), "cut off").unwrap();
+
+    let mounts = host.extraction(DIR, "key", "new");
+    let claim = host.claim(&mounts);
+    let staging = s.staging().unwrap();
+    fs::write(staging.layer_path(), &layer.image).unwrap();
+    let placed = s.inner.ledger.place(staging, layer.record()).unwrap();
+    s.remove(DIR, "old").unwrap();
+    let key = placed.key.clone();
+    let recorded = s.inner.ledger.record_placed(placed, |index| {
+        let record = index.by_id(claim.snapshot()).unwrap();
+        Ok(Arc::new(record.with_layer(key)?))
+    });
+    assert_eq!(kind(recorded), Failure::Unavailable);
+
+    host.build(&claim, &layer).unwrap();
+    drop(claim);
+    s.commit(DIR, "new", "key", None, extraction_labels("new")).unwrap();
     host.assert_consistent();
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::thread;
 
 use super::host::{BLOCK, BLOCK_SIZE, DIR, Host, Layer, extraction_labels, kind};
+use super::plan::upper_of;
 use crate::error::Kind as Failure;
 use crate::image::digest::Digest;
 use crate::layer::RootAttributes;
@@ -285,6 +286,23 @@ fn usage_of_each_kind() {
     assert_eq!(usage.inodes, 1);
     assert!(usage.bytes > 0 && usage.bytes < BLOCK_SIZE, "{usage:?}");
     assert_eq!(kind(s.usage(DIR, "none")), Failure::NotFound);
+}
+
+#[test]
+fn usage_of_what_is_removed_meanwhile_is_no_fault() {
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mounts = s.prepare(DIR, "key", None, Labels::new()).unwrap();
+    let record = s.record(DIR, "key").unwrap();
+    assert!(s.usage_of(&record).unwrap().is_some());
+    s.remove(DIR, "key").unwrap();
+    assert_eq!(s.usage_of(&record).unwrap(), None);
+    assert_eq!(kind(s.usage(DIR, "key")), Failure::NotFound);
+    assert!(!upper_of(&mounts).exists());
+
+    let mounts = s.prepare(DIR, "key", None, Labels::new()).unwrap();
+    fs::remove_dir(upper_of(&mounts)).unwrap();
+    assert_eq!(kind(s.usage(DIR, "key")), Failure::Internal, "its files are lost");
 }
 
 #[test]

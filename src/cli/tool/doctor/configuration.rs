@@ -1,10 +1,11 @@
 //! containerd's settings file, as far as it concerns snapshotters and differs.
 //!
-//! Format: `docs/man/containerd-config.toml.5.md` in containerd. Files that `imports` names are merged into
-//! the one that names them: their tables key by key, their lists behind those that there are, and other values
-//! replace (`cmd/containerd/server/config`).
+//! Format: `docs/man/containerd-config.toml.5.md` in containerd. Files that `imports` names come after the one that
+//! names them: their tables are merged key by key, but for those of proxy plugins, and all other values replace, lists
+//! too (`cmd/containerd/server/config`, and `containerd config dump` of 2.2 to 2.4). containerd 1.7 replaces the
+//! table of each plugin as a whole, which is not told apart here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use toml::{Table, Value};
 /// Where containerd looks unless it is told otherwise.
 const USUAL: &str = "/etc/containerd/config.toml";
 
-/// How deep files may import files.
-const DEPTH: u32 = 8;
+/// The table of proxy plugins. One of a later file replaces all that an earlier one says of it.
+const PROXIES: &str = "proxy_plugins";
 
 /// Keys of plugins' settings.
 const DIFF_SERVICE: &str = "io.containerd.service.v1.diff-service";
@@ -72,8 +73,6 @@ pub(super) enum Unreadable {
     File { path: PathBuf, source: io::Error },
     #[error("{path} is not containerd's settings: {source}", path = path.display())]
     Syntax { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("{path} is imported by a file that it imports", path = .0.display())]
-    Circle(PathBuf),
 }
 
 /// The settings file of the containerd that runs as `process`, as its command line names it.
@@ -106,7 +105,7 @@ fn named(words: &[String]) -> Option<PathBuf> {
 impl Configuration {
     /// Reads the settings in the file `path` and those that it imports.
     pub(super) fn read(path: &Path) -> Result<Self, Unreadable> {
-        let table = merged(path, DEPTH)?;
+        let table = merged(path)?;
         let wrong = |source| Unreadable::Syntax { path: path.to_owned(), source: Box::new(source) };
         let own = Own::deserialize(Value::Table(table)).map_err(wrong)?;
         let plugin = |key: &str| own.plugins.get(key).and_then(Value::as_table);
@@ -136,20 +135,23 @@ fn cri(settings: &Table) -> CriImages {
     }
 }
 
-/// The table of a file with those of the files that it imports.
-fn merged(path: &Path, depth: u32) -> Result<Table, Unreadable> {
-    if depth == 0 {
-        return Err(Unreadable::Circle(path.to_owned()));
-    }
-    let text =
-        fs::read_to_string(path).map_err(|source| Unreadable::File { path: path.to_owned(), source })?;
-    let mut table: Table = toml::from_str(&text)
-        .map_err(|source| Unreadable::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-    let imports = table.get("imports").and_then(Value::as_array).cloned().unwrap_or_default();
-    for import in imports.iter().filter_map(Value::as_str) {
-        for file in matching(path, import) {
-            merge(&mut table, merged(&file, depth - 1)?);
+/// The table of a file with those of the files that it imports, and that these import. Each is read once, however
+/// often it is imported, and those that a file imports come after all that are waiting.
+fn merged(path: &Path) -> Result<Table, Unreadable> {
+    let mut table = Table::new();
+    let mut known = BTreeSet::new();
+    let mut pending = VecDeque::from([path.to_owned()]);
+    while let Some(path) = pending.pop_front() {
+        let failed = |source| Unreadable::File { path: path.clone(), source };
+        if !known.insert(fs::canonicalize(&path).map_err(failed)?) {
+            continue;
         }
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        let own: Table = toml::from_str(&text)
+            .map_err(|source| Unreadable::Syntax { path: path.clone(), source: Box::new(source) })?;
+        let imports = own.get("imports").and_then(Value::as_array).into_iter().flatten();
+        pending.extend(imports.filter_map(Value::as_str).flat_map(|pattern| matching(&path, pattern)));
+        merge_file(&mut table, own);
     }
     Ok(table)
 }
@@ -161,16 +163,23 @@ fn matching(importer: &Path, pattern: &str) -> Vec<PathBuf> {
         return vec![path];
     }
     let found = path.to_str().and_then(|pattern| glob::glob(pattern).ok());
-    found.into_iter().flatten().flatten().filter(|file| file != importer).collect()
+    found.into_iter().flatten().flatten().collect()
+}
+
+/// Adds the table of a whole file.
+fn merge_file(into: &mut Table, mut from: Table) {
+    if let (Some(Value::Table(proxies)), Some(Value::Table(later))) =
+        (into.get_mut(PROXIES), from.get_mut(PROXIES))
+    {
+        proxies.extend(std::mem::take(later));
+    }
+    merge(into, from);
 }
 
 fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
-            (Some(Value::Array(old)), Value::Array(new)) => {
-                old.extend(new.into_iter().filter(|item| !old.contains(item)).collect::<Vec<_>>());
-            }
             (_, value) => drop(into.insert(key, value)),
         }
     }
@@ -189,33 +198,54 @@ mod tests {
         assert!(found.unpack.unwrap().iter().any(|unpack| unpack.differ == "nexuserofs-diff"));
     }
 
-    #[test]
-    fn imports_add_to_the_file_that_names_them() {
+    /// A directory with `config.toml`, which imports what is in `conf.d`, and what is there.
+    fn files(main: &str, imported: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         fs::create_dir(directory.path().join("conf.d")).unwrap();
-        write(
-            "config.toml",
-            "imports = [\"conf.d/*.toml\"]\n[plugins.\"io.containerd.service.v1.diff-service\"]\ndefault = [\"a\"]\n\
-             [proxy_plugins.a]\ntype = \"diff\"\naddress = \"/old\"\n",
-        );
-        write(
-            "conf.d/1.toml",
-            "[plugins.\"io.containerd.service.v1.diff-service\"]\ndefault = [\"a\", \"b\"]\n\
-             [proxy_plugins.a]\ntype = \"diff\"\naddress = \"/new\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"x\"\ndiscard_unpacked_layers = true\n",
-        );
-        let path = directory.path().join("config.toml");
-        let found = Configuration::read(&path).unwrap();
-        assert_eq!(found.differs.unwrap(), ["a", "b"]);
-        assert_eq!(found.proxies["a"].address, "/new");
-        let cri = CriImages { snapshotter: Some("x".to_owned()), discard_unpacked_layers: true };
-        assert_eq!(found.cri, cri);
+        write("config.toml", &format!("imports = [\"conf.d/*.toml\"]\n{main}"));
+        imported.iter().for_each(|(name, text)| write(&format!("conf.d/{name}.toml"), text));
+        directory
+    }
 
-        write("conf.d/1.toml", "imports = [\"../config.toml\"]");
-        assert!(matches!(Configuration::read(&path), Err(Unreadable::Circle(_))));
-        write("conf.d/1.toml", "= 3");
-        assert!(matches!(Configuration::read(&path), Err(Unreadable::Syntax { .. })));
+    fn read(directory: &tempfile::TempDir) -> Result<Configuration, Unreadable> {
+        Configuration::read(&directory.path().join("config.toml"))
+    }
+
+    const FIRST: &str = "[plugins.\"io.containerd.service.v1.diff-service\"]\ndefault = [\"a\"]\n\
+         [proxy_plugins.a]\ntype = \"diff\"\naddress = \"/old\"\ncapabilities = [\"x\"]\n\
+         [proxy_plugins.kept]\ntype = \"snapshot\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"old\"\ndiscard_unpacked_layers = true\n";
+
+    #[test]
+    fn imports_come_after_the_file_that_names_them() {
+        let second = "[plugins.\"io.containerd.service.v1.diff-service\"]\ndefault = [\"b\", \"c\"]\n\
+             [proxy_plugins.a]\ntype = \"diff\"\naddress = \"/new\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"x\"\n";
+        let found = read(&files(FIRST, &[("1", second)])).unwrap();
+        assert_eq!(found.differs.unwrap(), ["b", "c"], "a list is replaced");
+        let a = Proxy { r#type: "diff".to_owned(), address: "/new".to_owned(), ..Proxy::default() };
+        assert_eq!(found.proxies["a"], a, "a proxy plugin is replaced as a whole");
+        assert_eq!(found.proxies["kept"].r#type, "snapshot");
+        let cri = CriImages { snapshotter: Some("x".to_owned()), discard_unpacked_layers: true };
+        assert_eq!(found.cri, cri, "other tables are merged");
+    }
+
+    #[test]
+    fn files_that_import_each_other_are_read_once() {
+        let again = "imports = [\"../config.toml\", \"../conf.d/*.toml\"]\n";
+        let last = "[plugins.\"io.containerd.service.v1.diff-service\"]\ndefault = [\"last\"]\n";
+        let found = read(&files(FIRST, &[("1", again), ("2", &format!("{again}{last}"))])).unwrap();
+        assert_eq!(found.differs.unwrap(), ["last"]);
+        assert_eq!(found.proxies["a"].address, "/old");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let damaged = read(&files(FIRST, &[("1", "= 3")])).unwrap_err();
+        assert!(matches!(&damaged, Unreadable::Syntax { path, .. } if path.ends_with("conf.d/1.toml")));
+        let missing = read(&files(FIRST, &[("1", "imports = [\"2.toml\"]")])).unwrap_err();
+        assert!(matches!(&missing, Unreadable::File { path, .. } if path.ends_with("conf.d/2.toml")));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::{Descriptor, Layout, Platform};
 use crate::cli::tool::error::Error;
@@ -63,6 +64,7 @@ pub(in super::super) struct Layer {
 
 #[derive(Deserialize)]
 struct Configuration {
+    #[serde(deserialize_with = "root_fs")]
     rootfs: RootFs,
     #[serde(flatten)]
     platform: Platform,
@@ -71,6 +73,12 @@ struct Configuration {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<Digest>,
+}
+
+/// Reads a table, and no list of its values, which would do as well: its place is written to by name.
+fn root_fs<'de, D: Deserializer<'de>>(from: D) -> Result<RootFs, D::Error> {
+    let table = Map::<String, Value>::deserialize(from)?;
+    RootFs::deserialize(Value::Object(table)).map_err(D::Error::custom)
 }
 
 impl Layer {
@@ -214,5 +222,23 @@ fn collect(
             images.extend(Image::read(layout, descriptor, &config, layers, selection)?);
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_has_its_layers_where_they_are_written_again() {
+        let read = |rootfs: Value| {
+            Configuration::deserialize(json!({ "os": "linux", "architecture": "amd64", "rootfs": rootfs }))
+                .map(|found| found.rootfs.diff_ids)
+        };
+        let diff_ids = [Digest::of(b"layer")];
+        assert_eq!(read(json!({ "type": "layers", "diff_ids": diff_ids })).unwrap(), diff_ids);
+        assert!(read(json!([diff_ids])).is_err(), "a list for a table");
     }
 }
