@@ -6,6 +6,7 @@ use super::Kind;
 use crate::error::{self, Classify};
 use crate::expose::{block, device, export, host};
 use crate::image::digest::Digest;
+use crate::layer::chain::ChainKey;
 use crate::layer::{LayerKey, chain, written};
 use crate::store;
 
@@ -53,6 +54,15 @@ pub enum Error {
     NoVerity {
         /// The layer.
         layer: LayerKey,
+    },
+    /// Merged metadata is to be checked, and has no tree although all its layers have one.
+    #[error(
+        "the merged metadata of chain {chain} has no hash tree, and the profile has verity = \"require\": stop the daemon, \
+         delete the chain's directory, and start the daemon, which makes it again with one"
+    )]
+    NoMergedTree {
+        /// The chain.
+        chain: ChainKey,
     },
     /// The plan is to tell of dm-verity trees, and has more layers than a disk has partitions.
     #[error(
@@ -304,6 +314,7 @@ impl Classify for Error {
             | Self::Written { .. }
             | Self::NoQuota { .. }
             | Self::NoVerity { .. }
+            | Self::NoMergedTree { .. }
             | Self::TooManyLayers { .. }
             | Self::BlocksTooSmall { .. }
             | Self::BlockHeld { .. }

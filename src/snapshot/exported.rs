@@ -7,15 +7,17 @@ use super::Error;
 use super::ledger::Ledger;
 use super::model::QUIESCED_LABEL;
 use super::record::{Active, Record, State};
-use crate::expose::export::{Image, Layer, Wanted, place::Owner};
+use crate::expose::device::Layout;
+use crate::expose::export::{Image, Layer, Metadata, Wanted, place::Owner};
 use crate::expose::plan::{Flavour, Lower, Writable};
+use crate::layer::chain::ChainKey;
 
 /// Queues of each disk: a small guest has two processors, and a thread costs little.
 const QUEUES: u16 = 2;
 
 /// Sees to it that the disks in the plan of this snapshot are served.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
-    match wanted(ledger, record) {
+    match wanted(ledger, record)? {
         Some(wanted) => Ok(ledger.exports.ensure(&record.id.to_string(), wanted)?),
         None => Ok(()),
     }
@@ -66,21 +68,33 @@ fn disks(record: &Record) -> Option<(&Lower, bool)> {
     (lower.flavour == Flavour::VhostUser && has_disk).then_some((lower, has_block))
 }
 
-fn wanted(ledger: &Ledger, record: &Record) -> Option<Wanted> {
-    let (lower, has_block) = disks(record)?;
+fn wanted(ledger: &Ledger, record: &Record) -> Result<Option<Wanted>, Error> {
+    let Some((lower, has_block)) = disks(record) else { return Ok(None) };
     let owner = Owner { profile: record.profile.clone(), key: record.key.clone() };
+    let image = lower.disk_layout().map(|layout| image(ledger, record, lower, layout)).transpose()?;
     let writable = has_block.then(|| ledger.directories.block(record.id));
-    Some(Wanted { owner, image: image(ledger, lower), writable, queues: QUEUES })
+    Ok(Some(Wanted { owner, image, writable, queues: QUEUES }))
 }
 
-fn image(ledger: &Ledger, lower: &Lower) -> Option<Image> {
-    let layout = lower.disk_layout()?;
-    let metadata = lower.merged.as_ref().map(|chain| ledger.chains.image(chain));
+fn image(ledger: &Ledger, record: &Record, lower: &Lower, layout: Layout) -> Result<Image, Error> {
+    let metadata = lower.merged.as_ref().map(|chain| metadata(ledger, record, lower, chain)).transpose()?;
     let layers = lower.layers.iter().rev().map(|key| Layer {
         path: ledger.shelf.image(key),
         verity: ledger
             .read(|index| index.layer(key).and_then(|layer| layer.verity))
             .filter(|_| lower.verity.contains(key)),
     });
-    Some(Image { layout, metadata, layers: layers.collect() })
+    Ok(Image { layout, metadata, layers: layers.collect() })
+}
+
+/// The merged metadata, with its hash tree where all layers are checked. A layer without a tree leaves it without one.
+fn metadata(ledger: &Ledger, record: &Record, lower: &Lower, chain: &ChainKey) -> Result<Metadata, Error> {
+    let path = ledger.chains.image(chain);
+    if !lower.layers.iter().all(|layer| lower.verity.contains(layer)) {
+        return Ok(Metadata { path, verity: None });
+    }
+    match ledger.chains.get(chain).and_then(|chain| chain.verity()) {
+        None if ledger.must_check(&record.profile) => Err(Error::NoMergedTree { chain: chain.clone() }),
+        verity => Ok(Metadata { path, verity }),
+    }
 }

@@ -100,7 +100,8 @@ fn describe(ledger: &Ledger, sealed: &Sealed, record: &ChainRecord) -> Result<()
     let layers: Vec<_> = record.layers.iter().map(|layer| ledger.shelf.image(&layer.key)).collect();
     let chain = device::Chain { home: &home, metadata: Some(&sealed.image()), layers: &layers };
     let write = |form| device::write(form, chain, sealed.directory(), &mut |_| {});
-    let written = write(DESCRIBED).and_then(|()| if record.is_verified() { write(VERIFIED) } else { Ok(()) });
+    let written =
+        write(DESCRIBED).and_then(|()| if record.verity().is_some() { write(VERIFIED) } else { Ok(()) });
     match written {
         Err(error) if error.kind() == Kind::FailedPrecondition => {
             let reason =

@@ -24,13 +24,13 @@ fn layer(directory: &Path) -> PathBuf {
 }
 
 /// A process that serves. It ends with this.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     directory: TempDir,
 }
 
 impl Serving {
-    fn start(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+    pub(crate) fn start(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("export").arg("--directory").arg(directory.path().join("vm"));
@@ -45,12 +45,12 @@ impl Serving {
     }
 
     /// Connects once the process serves.
-    fn connect(&self, role: Role) -> Driver {
+    pub(crate) fn connect(&self, role: Role) -> Driver {
         Driver::connect(&self.place().socket(role), 1, 64)
     }
 
     /// Ends it, and returns what it logged.
-    fn log(mut self) -> String {
+    pub(crate) fn log(mut self) -> String {
         self.child.kill().unwrap();
         let output = std::mem::take(&mut self.child.stderr).map(std::io::read_to_string);
         output.unwrap().unwrap()

@@ -9,6 +9,7 @@
 #[path = "../tar_semantics/archive.rs"]
 mod archive;
 mod by_hand;
+mod checked;
 mod confined;
 #[path = "../helpers/vhost_driver.rs"]
 mod driver;

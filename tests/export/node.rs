@@ -83,6 +83,15 @@ impl Node {
         places.into_iter().next().unwrap()
     }
 
+    /// The only file of this name in a directory of `directory`, below the root.
+    pub(crate) fn only(&self, directory: &str, name: &str) -> PathBuf {
+        let entries = fs::read_dir(self.root().join(directory)).unwrap();
+        let mut found = entries.map(|entry| entry.unwrap().path().join(name)).filter(|path| path.exists());
+        let only = found.next().unwrap();
+        assert_eq!(found.next(), None);
+        only
+    }
+
     /// The number of the process that serves the only export.
     pub(crate) fn pid(&self) -> Option<i32> {
         Running::find(&self.place()).unwrap().map(|running| running.pid())

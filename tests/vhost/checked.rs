@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use nexuserofs::expose::vhost_user::{DamagedBlock, Disk};
+use nexuserofs::expose::vhost_user::{Content, DamagedBlock, Disk, Tree, TreeBlock, TreePlace};
 use nexuserofs::image::digest::Digest;
 use nexuserofs::image::erofs::ImageSink;
 use nexuserofs::image::erofs::owners::Owners;
@@ -63,7 +63,7 @@ fn disk(layers: &[(&NamedTempFile, &Parameters)]) -> (Disk, Reports) {
     let parts = layers.iter().enumerate().map(|(number, (layer, parameters))| {
         map.push_file(number, 0, layer.as_file().metadata().unwrap().len()).unwrap();
         let mut part = part(layer.path());
-        part.tree = Some((*parameters).clone());
+        part.tree = Some(Tree { parameters: (*parameters).clone(), place: TreePlace::Behind });
         part
     });
     let parts = parts.collect();
@@ -112,8 +112,13 @@ fn a_damaged_block_is_an_error_and_is_reported_once() {
         assert!(driver.get(0, 4096) == original[(block * BLOCK) as usize..][..4096]);
     }
     // What is in this layer is no image, so nothing can be told of files.
-    let layer = layer.path().to_owned();
-    let report = DamagedBlock { layer, offset: 200 * BLOCK, tree: None, owners: Owners::default() };
+    let report = DamagedBlock {
+        content: Content::Layer,
+        file: layer.path().to_owned(),
+        offset: 200 * BLOCK,
+        tree: None,
+        owners: Owners::default(),
+    };
     assert_eq!(*reports.lock().unwrap(), [report]);
     let counts = exported.counters.counts();
     assert_eq!((counts.damaged, counts.reads.errors), (6, 6));
@@ -131,8 +136,9 @@ fn a_damaged_tree_hides_what_it_covers() {
         assert_eq!(driver.read(0, 512 + block * BLOCK, 4096), result, "{block}");
     }
     let reports = reports.lock().unwrap();
-    let found: Vec<_> = reports.iter().map(|report| (report.offset / BLOCK, report.tree)).collect();
-    assert_eq!(found, [(128, Some(leaf)), (255, Some(leaf))]);
+    let found: Vec<_> = reports.iter().map(|report| (report.offset / BLOCK, report.tree.clone())).collect();
+    let tree = TreeBlock { file: layer.path().to_owned(), offset: leaf };
+    assert_eq!(found, [(128, Some(tree.clone())), (255, Some(tree))]);
 }
 
 /// A layer that the operator's tool made, with `/one` of 200 blocks and `/two` of 100.

@@ -340,7 +340,7 @@ pub(super) enum CacheVerb {
 }
 
 /// A root hash as veritysetup prints it, or with its algorithm in front.
-fn root_hash(text: &str) -> Result<Digest, InvalidDigest> {
+pub(super) fn root_hash(text: &str) -> Result<Digest, InvalidDigest> {
     if text.contains(':') { text.parse() } else { format!("sha256:{text}").parse() }
 }
 

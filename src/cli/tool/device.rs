@@ -13,6 +13,7 @@ use super::report::{Console, Line, Report};
 use super::subject::sidecar_of;
 use crate::cli::exit::Exit;
 use crate::expose::device::{self, Carrier, Chain, Form, Layout};
+use crate::image::digest::Digest;
 use crate::image::gpt::Style;
 use crate::layer::HashTree;
 use crate::layer::chain::shelf::{IMAGE_NAME, TREE_NAME};
@@ -32,6 +33,15 @@ struct Made {
     bytes: u64,
     /// Number of layers on it.
     layers: usize,
+    /// Root hash of the tree over all of it; null without one.
+    root_hash: Option<Digest>,
+}
+
+/// A device that is ready, and the root hash of the tree over all of it, if there is one.
+#[derive(Debug)]
+pub(super) struct Ready {
+    device: device::Device,
+    root: Option<Digest>,
 }
 
 /// What is to be made, and where.
@@ -47,27 +57,30 @@ pub(super) struct Asked<'a> {
 /// Makes the device that the arguments name, and tells of it.
 pub(super) fn run(asked: &Device, console: Console) -> Result<Exit, Error> {
     let layers = asked.layers.iter().map(|path| resolved(path)).collect::<Result<Vec<_>, _>>()?;
-    let made = make(&Asked { form: form(asked), output: &asked.output, layers: &layers }, console)?;
+    let Ready { device, root } =
+        make(&Asked { form: form(asked), output: &asked.output, layers: &layers }, console)?;
     let mut report = Report::default();
     report.add(Made {
-        file: made.path.display().to_string(),
+        file: device.path.display().to_string(),
         format: if asked.flat { "raw" } else { "vmdk" },
-        bytes: made.bytes,
+        bytes: device.bytes,
         layers: layers.len(),
+        root_hash: root,
     });
     report.print(console)?;
     Ok(Exit::Success)
 }
 
 /// Makes a device. One that is there already is taken as it is.
-pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<device::Device, Error> {
+pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<Ready, Error> {
     Output::create(asked.output, false)?;
     let home = resolved(asked.output)?;
-    let metadata = match asked.form.layout {
+    let merged = match asked.form.layout {
         Layout::Merged if asked.layers.len() > 1 => Some(merge(asked.layers, &home, HashTree::Without)?),
         Layout::Verified if asked.layers.len() > 1 => Some(merge(asked.layers, &home, HashTree::With)?),
         _ => None,
     };
+    let (metadata, root) = merged.map_or((None, None), |(path, root)| (Some(path), root));
     let chain = Chain { home: &home, metadata: metadata.as_deref(), layers: asked.layers };
     let progress = Progress::of_bytes(total(asked.layers)?, console);
     let mut before = 0;
@@ -76,7 +89,7 @@ pub(super) fn make(asked: &Asked<'_>, console: Console) -> Result<device::Device
         before = done;
     });
     drop(progress);
-    Ok(made?)
+    Ok(Ready { device: made?, root })
 }
 
 const fn form(asked: &Device) -> Form {
@@ -104,8 +117,9 @@ fn size(path: &Path) -> Result<u64, Error> {
     Ok(found.len())
 }
 
-/// Writes the layers' merged metadata, and the tree over all of it if there is to be one, unless they are there.
-fn merge(layers: &[PathBuf], home: &Path, hash_tree: HashTree) -> Result<PathBuf, Error> {
+/// Writes the layers' merged metadata, and the tree over all of it if there is to be one, unless they are there. Returns
+/// where the metadata is, and the root hash of that tree.
+fn merge(layers: &[PathBuf], home: &Path, hash_tree: HashTree) -> Result<(PathBuf, Option<Digest>), Error> {
     let part = |path: &PathBuf| {
         let verity = match hash_tree {
             HashTree::With => Some(sidecar::read::<Verity>(&sidecar_of(path))?),
@@ -114,13 +128,14 @@ fn merge(layers: &[PathBuf], home: &Path, hash_tree: HashTree) -> Result<PathBuf
         Ok(Part { path: path.clone(), bytes: size(path)?, verity })
     };
     let built = chain::build(&layers.iter().map(part).collect::<Result<Vec<_>, Error>>()?)?;
-    if let Outcome::Unmergeable { unmergeable } = built.outcome {
-        return Err(Error::Unmergeable { reason: unmergeable });
-    }
+    let root = match built.outcome {
+        Outcome::Merged { verity, .. } => verity.map(|verity| verity.root()),
+        Outcome::Unmergeable { unmergeable } => return Err(Error::Unmergeable { reason: unmergeable }),
+    };
     if hash_tree == HashTree::With {
         keep(home, TREE_NAME, &built.tree)?;
     }
-    keep(home, IMAGE_NAME, &built.image)
+    Ok((keep(home, IMAGE_NAME, &built.image)?, root))
 }
 
 /// Writes a file, unless it is there with these bytes.
@@ -137,6 +152,7 @@ fn keep(home: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
 
 impl Line for Made {
     fn text(&self) -> String {
-        format!("{} {:>12} {} of {} layers", self.format, self.bytes, self.file, self.layers)
+        let root = self.root_hash.map_or_else(String::new, |root| format!(", root hash {}", root.hex()));
+        format!("{} {:>12} {} of {} layers{root}", self.format, self.bytes, self.file, self.layers)
     }
 }

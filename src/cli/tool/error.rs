@@ -165,6 +165,13 @@ pub(super) enum Error {
     /// Layers that are no block device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// Merged metadata that is to be checked, and no tree to check it against.
+    #[error(
+        "cannot check {path}: no chain.json beside it tells of a hash tree over it and its layers; make one with \
+         `nexuserofs device --layout verified` and name its root hash with --root-hash, or leave --verify out",
+        path = path.display()
+    )]
+    NoMetadataTree { path: PathBuf },
     /// Disks that are not served.
     #[error(transparent)]
     Export(#[from] export::Error),
@@ -196,6 +203,7 @@ impl From<&Error> for Exit {
             | Error::NotOneName { .. }
             | Error::TarsNeedPlatform
             | Error::RegoNeedsImages
+            | Error::NoMetadataTree { .. }
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }

@@ -19,6 +19,19 @@ pub enum Error {
     /// A disk cannot be served.
     #[error(transparent)]
     Disk(#[from] vhost_user::Error),
+    /// The hash tree of merged metadata is not over these layers.
+    #[error(
+        "the hash tree over {} and its layers is over {covered} bytes, and these are {bytes}: name all layers that it was \
+         made of, the oldest first", path.display()
+    )]
+    OtherLayers {
+        /// The metadata.
+        path: PathBuf,
+        /// What the tree covers, in bytes.
+        covered: u64,
+        /// What there is, in bytes.
+        bytes: u64,
+    },
     /// A socket cannot be made.
     #[error(
         "cannot listen at {}: a socket's path has at most 107 bytes, so give the daemon a root with a shorter one if \
@@ -86,7 +99,7 @@ impl Classify for Error {
             Self::Device(error) => error.kind(),
             Self::Disk(error) => error.kind(),
             Self::Listen { source, .. } => io_kind(source),
-            Self::Served { .. } | Self::Program { .. } => Kind::FailedPrecondition,
+            Self::OtherLayers { .. } | Self::Served { .. } | Self::Program { .. } => Kind::FailedPrecondition,
             Self::HandOver(_)
             | Self::Specification { .. }
             | Self::Refused { .. }

@@ -31,4 +31,4 @@ pub use error::Error;
 pub use exports::{Exports, Launch};
 pub use place::{Place, Role};
 pub use running::Running;
-pub use wanted::{Image, Layer, Wanted};
+pub use wanted::{Image, Layer, Metadata, Wanted};

@@ -10,10 +10,10 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 
 use super::confinement::confine;
-use super::specification::{self, Contents, Disk, Files, Specification, invalid};
+use super::specification::{self, Apart, Contents, Disk, Files, Specification, invalid};
 use super::tally::Writer;
 use super::{Error, hand_over};
-use crate::expose::vhost_user::{self, Export, Part, Serial, Stop};
+use crate::expose::vhost_user::{self, Export, Part, Serial, Stop, Tree, TreePlace};
 use crate::image::extent::ExtentMap;
 use crate::telemetry;
 
@@ -101,8 +101,19 @@ fn export(disk: &Disk, files: &mut Files) -> Result<Export, Error> {
 }
 
 fn part(file: &specification::File, files: &mut Files) -> Result<Part, Error> {
-    let tree = file.verity.map(|verity| verity.parameters()).transpose().map_err(|error| invalid(&error))?;
+    let tree = file.tree.as_ref().map(|told| tree(told, files)).transpose()?;
     Ok(Part { file: File::from(files.take(file.slot)?), path: file.path.clone(), tree })
+}
+
+fn tree(told: &specification::Tree, files: &mut Files) -> Result<Tree, Error> {
+    let parameters = told.verity.parameters().map_err(|error| invalid(&error))?;
+    let place = match &told.apart {
+        None => TreePlace::Behind,
+        Some(Apart { slot, path }) => {
+            TreePlace::Apart { file: File::from(files.take(*slot)?), path: path.clone() }
+        }
+    };
+    Ok(Tree { parameters, place })
 }
 
 /// A thread for each disk, and this one for the numbers.

@@ -16,7 +16,7 @@ use crate::image::extent::{self, ExtentMap};
 use crate::layer::verity::Verity;
 
 /// Version of what is here. Daemon and process have to have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Number of an open file that comes with a specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +111,26 @@ pub struct File {
     pub path: PathBuf,
     /// The tree that each block is checked against when the guest reads it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verity: Option<Verity>,
+    pub tree: Option<Tree>,
+}
+
+/// The hash tree of an open file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tree {
+    /// What it is over, and its root hash.
+    pub verity: Verity,
+    /// The file that it is in, if not behind what it covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Apart>,
+}
+
+/// A hash tree in an open file of its own.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Apart {
+    /// The file.
+    pub slot: Slot,
+    /// Its name, for messages.
+    pub path: PathBuf,
 }
 
 /// Open files that go with a specification.

@@ -56,6 +56,17 @@ pub enum Error {
         /// The layer's file.
         path: PathBuf,
     },
+    /// A hash tree in a file of its own that is over something else.
+    #[error(
+        "{} is no hash tree over {}: it is of other layers, or was cut; make both again, or export without --verify",
+        tree.display(), path.display()
+    )]
+    OtherTree {
+        /// The file that is to be checked.
+        path: PathBuf,
+        /// The tree's file.
+        tree: PathBuf,
+    },
     /// A writable block that somebody else has.
     #[error("{} is in use by another virtual machine: stop that first", path.display())]
     InUse {
@@ -101,7 +112,7 @@ impl Classify for Error {
                 Kind::FailedPrecondition
             }
             Self::Queues { .. } => Kind::InvalidArgument,
-            Self::Short { .. } => Kind::DataLoss,
+            Self::Short { .. } | Self::OtherTree { .. } => Kind::DataLoss,
             Self::Socket { source, .. } => io_kind(source),
             Self::Opened { .. } | Self::NoSuchFile { .. } | Self::Start { .. } => Kind::Internal,
         }

@@ -29,7 +29,7 @@ mod transport;
 
 pub use bare::Bare;
 pub use counters::{Counters, Counts, OperationCounts, Operations};
-pub use disk::{Access, DamagedBlock, Disk, Part, log_damage};
+pub use disk::{Access, Content, DamagedBlock, Disk, Part, Tree, TreeBlock, TreePlace, log_damage};
 pub use error::Error;
 pub use serial::{InvalidSerial, SERIAL_BYTES, Serial};
 pub use transport::{Export, MOST_QUEUES, QUEUE_SIZE, Stop};

@@ -66,10 +66,13 @@ impl ChainRecord {
         matches!(self.outcome, Outcome::Merged { .. })
     }
 
-    /// Whether there is a hash tree over image and layers.
+    /// The hash tree over image and layers, if there is one.
     #[must_use]
-    pub const fn is_verified(&self) -> bool {
-        matches!(self.outcome, Outcome::Merged { verity: Some(_), .. })
+    pub const fn verity(&self) -> Option<Verity> {
+        match self.outcome {
+            Outcome::Merged { verity, .. } => verity,
+            Outcome::Unmergeable { .. } => None,
+        }
     }
 
     /// Whether this layer is one of the chain's.

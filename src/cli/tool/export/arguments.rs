@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::tool::arguments::root_hash;
 use crate::config::defaults;
 use crate::expose::export::specification::Identity;
+use crate::image::digest::Digest;
 
 pub(in crate::cli::tool) const EXPORT_EXAMPLES: &str = "Examples:
   nexuserofs export --directory vm layer.erofs
@@ -23,10 +25,13 @@ pub(in crate::cli::tool) struct Export {
     /// A file that the guest writes to, as a second disk
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli::tool) writable: Option<PathBuf>,
-    /// Check every block of a layer against its hash tree when the guest reads it first; FILE.dmverity has the root
-    /// hash
+    /// Check every block of layers and metadata against a hash tree when the guest reads it first; LAYER.dmverity has
+    /// a layer's root hash, merged.verity beside the metadata is their tree
     #[arg(long)]
     pub(in crate::cli::tool) verify: bool,
+    /// Root hash of the tree over metadata and layers, 64 hex digits; of chain.json beside the metadata without
+    #[arg(long, value_name = "HEX", requires_all = ["metadata", "verify"], value_parser = root_hash)]
+    pub(in crate::cli::tool) root_hash: Option<Digest>,
     /// Queues of each disk, one for each processor of the guest at best
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=32))]
     pub(in crate::cli::tool) queues: u16,
@@ -34,7 +39,7 @@ pub(in crate::cli::tool) struct Export {
     #[arg(long, value_name = "UID:GID", default_value = "65534:65534", value_parser = identity)]
     pub(in crate::cli::tool) user: Identity,
     /// Serve what comes over standard input, a socket, as the daemon says it
-    #[arg(long, hide = true, conflicts_with_all = ["directory", "metadata", "writable", "verify", "queues", "user", "layers"])]
+    #[arg(long, hide = true, conflicts_with_all = ["directory", "metadata", "writable", "verify", "root_hash", "queues", "user", "layers"])]
     pub(in crate::cli::tool) told: bool,
     /// EROFS files of layers, the oldest first
     #[arg(value_name = "LAYER", required_unless_present_any = ["told", "writable"])]

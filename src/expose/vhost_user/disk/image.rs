@@ -92,11 +92,10 @@ impl Image {
 }
 
 impl Source {
-    fn new(part: Part) -> Result<Self, Error> {
-        let checked = part.tree.as_ref().map(|tree| Checked::new(tree).ok_or(()));
-        match checked.transpose() {
-            Ok(checked) => Ok(Self { part, checked }),
-            Err(()) => Err(Error::Tree { path: part.path }),
-        }
+    fn new(mut part: Part) -> Result<Self, Error> {
+        let Some(tree) = part.tree.take() else { return Ok(Self { part, checked: None }) };
+        let bytes = part.file.metadata().map_err(crate::store::Error::io("look at", &part.path))?.len();
+        let checked = Some(Checked::new(tree, &part.path, bytes)?);
+        Ok(Self { part, checked })
     }
 }

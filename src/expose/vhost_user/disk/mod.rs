@@ -2,22 +2,23 @@
 //!
 //! Data goes between the page cache and the guest's memory without a copy in between.
 //!
-//! * `image`: runs of files, bytes and zeros, of which layers may be checked. * `block`: one file.
-//! * `checked`: a layer's blocks against its hash tree, each the first time it is read.
+//! * `image`: runs of files, bytes and zeros, of which files may be checked. * `block`: one file.
+//! * `checked`: a file's blocks against its hash tree, each the first time it is read. `tree`: where that tree lies.
 //! * `fill`: reads of one file.
 
 mod block;
 mod checked;
 mod fill;
 mod image;
+mod tree;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nexuserofs_guest::verity::Parameters;
 use rustix::fs::OFlags;
 
-pub use checked::DamagedBlock;
+pub use checked::{Content, DamagedBlock, TreeBlock};
+pub use tree::{Tree, TreePlace};
 
 use checked::Report;
 
@@ -48,7 +49,7 @@ pub struct Part {
     pub path: PathBuf,
     /// What its blocks are checked against when the guest reads them. What lies behind those that the tree covers,
     /// such as the tree itself, is not.
-    pub tree: Option<Parameters>,
+    pub tree: Option<Tree>,
 }
 
 /// What a guest sees as one disk.
@@ -80,7 +81,7 @@ impl Disk {
         report: impl Fn(&DamagedBlock) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let sectors = map.length() / SECTOR;
-        parts.iter().try_for_each(|part| check_opened(part, OFlags::RDONLY).map(drop))?;
+        parts.iter().try_for_each(|part| check_opened(&part.file, &part.path, OFlags::RDONLY).map(drop))?;
         Ok(Self { contents: Contents::Image(Image::new(map, parts, Report::new(report))?), sectors })
     }
 
@@ -91,12 +92,10 @@ impl Disk {
     /// # Errors
     /// If it is not such a file, or in use.
     pub fn block(file: File, path: PathBuf) -> Result<Self, Error> {
-        let part = Part { file, path, tree: None };
-        let bytes = check_opened(&part, OFlags::RDWR)?;
+        let bytes = check_opened(&file, &path, OFlags::RDWR)?;
         if !bytes.is_multiple_of(SECTOR) || bytes == 0 {
-            return Err(Error::Size { path: part.path, bytes });
+            return Err(Error::Size { path, bytes });
         }
-        let Part { file, path, .. } = part;
         Ok(Self { contents: Contents::Block(Block::lock(file, path)?), sectors: bytes / SECTOR })
     }
 
@@ -120,28 +119,38 @@ impl Disk {
     }
 }
 
-/// Says in the log which block of which layer is damaged, and what that belongs to.
+/// Says in the log which block of which file is damaged, and what that belongs to.
 pub fn log_damage(block: &DamagedBlock) {
-    let DamagedBlock { layer, offset, tree, owners } = block;
-    let layer = layer.display();
-    match tree {
-        None => {
-            tracing::error!(%layer, offset, %owners, "a block is not what the layer's hash tree says: pull the image again")
+    let DamagedBlock { content, file, offset, tree, owners } = block;
+    let file = file.display();
+    match (content, tree) {
+        (Content::Layer, None) => {
+            tracing::error!(%file, offset, %owners, "a block is not what the layer's hash tree says: pull the image again")
         }
-        Some(tree) => {
-            tracing::error!(%layer, offset, tree, %owners, "the layer's hash tree is damaged: pull the image again")
+        (Content::Layer, Some(TreeBlock { offset: tree, .. })) => {
+            tracing::error!(%file, offset, tree, %owners, "the layer's hash tree is damaged: pull the image again")
+        }
+        (Content::MergedMetadata, None) => {
+            tracing::error!(%file, offset, "a block of the merged metadata is not what its hash tree says: {REMADE}")
+        }
+        (Content::MergedMetadata, Some(tree)) => {
+            let (tree, tree_offset) = (tree.file.display(), tree.offset);
+            tracing::error!(%file, offset, %tree, tree_offset, "the hash tree of merged metadata is damaged: {REMADE}")
         }
     }
 }
 
+/// What to do about merged metadata.
+const REMADE: &str = "it follows from the layers, so have it made again (stop the daemon, delete the chain's directory, \
+                      start the daemon), then end this process, which has the old one open";
+
 /// Size in bytes of a file, which has to be a regular one, opened in this way.
-fn check_opened(part: &Part, mode: OFlags) -> Result<u64, Error> {
-    let path = || part.path.clone();
-    let flags = rustix::fs::fcntl_getfl(&part.file).map_err(store::Error::io("look at", &part.path))?;
+fn check_opened(file: &File, path: &Path, mode: OFlags) -> Result<u64, Error> {
+    let flags = rustix::fs::fcntl_getfl(file).map_err(store::Error::io("look at", path))?;
     if flags & OFlags::RWMODE != mode {
         let wanted = if mode == OFlags::RDWR { "reading and writing" } else { "reading only" };
-        return Err(Error::Opened { path: path(), wanted });
+        return Err(Error::Opened { path: path.to_owned(), wanted });
     }
-    let found = part.file.metadata().map_err(store::Error::io("look at", &part.path))?;
-    if found.is_file() { Ok(found.len()) } else { Err(Error::NotAFile { path: path() }) }
+    let found = file.metadata().map_err(store::Error::io("look at", path))?;
+    if found.is_file() { Ok(found.len()) } else { Err(Error::NotAFile { path: path.to_owned() }) }
 }
