@@ -6,7 +6,7 @@
 //! * [`policy`]: which manifests a guest accepts; its parameters on the kernel's [`command_line`].
 //! * [`devices`]: block devices, by what sysfs says about them.
 //! * [`descriptor`]: what a host says that a root file system is made of.
-//! * [`Part`]: what a device holds.
+//! * [`Part`]: what a device holds. * `padding`: layers that hold nothing, under those that are listed.
 //! * [`plan`](plan()): all of these held against each other, before anything is done.
 //! * [`assembly`]: a plan carried out and undone.
 //! * [`dm`]: device-mapper, by its ioctls. * [`ext4`]: a new file system for what is written.
@@ -25,6 +25,7 @@ pub mod ext4;
 #[cfg(test)]
 mod fixtures;
 pub mod manifest;
+mod padding;
 mod part;
 mod plan;
 pub mod policy;

@@ -9,6 +9,7 @@ use crate::descriptor::{Assembly, Descriptor, ImageSource, LayerSource, UpperSou
 use crate::devices::{BlockDevice, BlockDevices, Lookup};
 use crate::ext4;
 use crate::manifest::{ImageHash, Layer, LayerFields, Manifest, MergedFields, UnixTime};
+use crate::padding;
 use crate::part::Part;
 use crate::policy::{Approved, Policy, Refusal};
 use crate::verity::{DeviceNumber, Parameters};
@@ -78,8 +79,8 @@ pub enum NoPlan {
 /// Decides how to make the root file system that `descriptor` describes, of these devices, at this time.
 ///
 /// # Errors
-/// If the policy does not allow the manifest or the upper, if the host gives another number of layers or
-/// other parameters than the manifest, if a device is missing, ambiguous, too small, or given twice.
+/// If the policy does not allow the manifest or the upper, if the host gives another number of layers than the manifest
+/// lists or a plan of them has, or other parameters, if a device is missing, ambiguous, too small, or given twice.
 pub fn plan(
     descriptor: &Descriptor,
     policy: &Policy,
@@ -89,28 +90,26 @@ pub fn plan(
     let approved = approve(descriptor, policy, now)?;
     let Assembly { image, upper } = &descriptor.assembly;
     let content = content(approved.manifest(), image)?;
-    let mut used = Vec::with_capacity(content.len() + 1);
+    let mut parts = Vec::with_capacity(content.len());
     let mut lowers = Vec::with_capacity(content.len());
     for (what, source) in content.into_iter().zip(image.sources()) {
         let device = devices.find(&source.device)?;
         lowers.push(what.on(device)?);
-        used.push((device, Some(what.verity)));
+        parts.push((device, what.verity));
     }
-    let upper = match upper {
-        UpperSource::None => Upper::None,
-        UpperSource::Tmpfs { size } => Upper::Tmpfs { size: *size },
+    let (upper, written) = match upper {
+        UpperSource::None => (Upper::None, None),
+        UpperSource::Tmpfs { size } => (Upper::Tmpfs { size: *size }, None),
         UpperSource::Device(query) => {
             let device = devices.find(query)?;
-            used.push((device, None));
-            Upper::Device { path: device.path() }
+            (Upper::Device { path: device.path() }, Some(device))
         }
         UpperSource::Encrypted(query) => {
             let device = devices.find(query)?;
-            used.push((device, None));
-            encrypted(device)?
+            (encrypted(device)?, Some(device))
         }
     };
-    each_once(&used)?;
+    each_once(&parts, written)?;
     Ok(Plan { image_hash: approved.image_hash(), lowers, upper })
 }
 
@@ -122,7 +121,12 @@ struct Content<'a> {
     verity: &'a Parameters,
 }
 
-impl Content<'_> {
+impl<'a> Content<'a> {
+    fn of(part: Part, layer: &'a Layer) -> Self {
+        let LayerFields { size, verity, .. } = layer.fields();
+        Self { part, bytes: *size, verity }
+    }
+
     /// This on a device that is large enough for it.
     fn on(self, device: &BlockDevice) -> Result<Lower, Refusal> {
         let Self { part, bytes, verity } = self;
@@ -137,17 +141,14 @@ impl Content<'_> {
 /// What the devices of the image have to hold, by the manifest, in the host's form of it.
 fn content<'a>(manifest: &'a Manifest, image: &ImageSource) -> Result<Vec<Content<'a>>, Refusal> {
     match image {
-        ImageSource::Layers(given) if given.len() != manifest.layers().len() => {
-            Err(Refusal::LayerCount { listed: manifest.layers().len(), given: given.len() })
-        }
-        ImageSource::Layers(_) => {
-            let layers = manifest.layers().iter().map(Layer::fields).enumerate();
-            let content = |(index, layer): (usize, &'a LayerFields)| Content {
-                part: Part::Layer(index),
-                bytes: layer.size,
-                verity: &layer.verity,
-            };
-            Ok(layers.map(content).collect())
+        ImageSource::Layers(given) => {
+            let (listed, given) = (manifest.layers(), given.len());
+            let under = padding::under(manifest.fields().layout_version, listed.len(), given);
+            let under = under.ok_or(Refusal::LayerCount { listed: listed.len(), given })?;
+            let under = under.into_iter().enumerate();
+            let under = under.map(|(index, layer)| Content::of(Part::Empty(index), layer));
+            let listed = listed.iter().enumerate();
+            Ok(under.chain(listed.map(|(index, layer)| Content::of(Part::Layer(index), layer))).collect())
         }
         ImageSource::Merged(_) => {
             let MergedFields { size, verity, .. } = manifest.merged().ok_or(Refusal::NotMerged)?.fields();
@@ -159,8 +160,8 @@ fn content<'a>(manifest: &'a Manifest, image: &ImageSource) -> Result<Vec<Conten
 /// What can be decided without looking at any device: the manifest and the shape of the assembly.
 ///
 /// # Errors
-/// If the policy does not allow the manifest or the upper, or if the host gives another number of layers
-/// or other parameters than the manifest.
+/// If the policy does not allow the manifest or the upper, or if the host gives another number of layers than the manifest
+/// lists or a plan of them has, or other parameters.
 pub fn approve<'a>(
     descriptor: &'a Descriptor,
     policy: &Policy,
@@ -191,16 +192,21 @@ fn encrypted(device: &BlockDevice) -> Result<Upper, Refusal> {
     }
 }
 
-/// Refuses a device that is given for two things. The same layer twice is one thing: images have it.
-fn each_once(used: &[(&BlockDevice, Option<&Parameters>)]) -> Result<(), Refusal> {
+/// Refuses a device that is given for two things. The same layer twice is one thing: images have it. What takes the writes
+/// lies on no disk of a part of the image, and not around its partition: otherwise what is written would replace it.
+fn each_once(parts: &[(&BlockDevice, &Parameters)], upper: Option<&BlockDevice>) -> Result<(), Refusal> {
+    let twice = |device: &BlockDevice| Err(Refusal::DeviceTwice { device: device.name.clone() });
     let mut purposes = BTreeMap::new();
-    for (device, purpose) in used {
+    for (device, purpose) in parts {
         let earlier = purposes.insert(device.number, purpose);
-        if earlier.is_some_and(|earlier| earlier.is_none() || earlier != purpose) {
-            return Err(Refusal::DeviceTwice { device: device.name.clone() });
+        if earlier.is_some_and(|earlier| earlier != purpose) {
+            return twice(device);
         }
     }
-    Ok(())
+    match upper {
+        Some(upper) if parts.iter().any(|(part, _)| upper.overlaps(part)) => twice(upper),
+        _ => Ok(()),
+    }
 }
 
 impl Plan {
@@ -210,7 +216,7 @@ impl Plan {
         self.image_hash
     }
 
-    /// The layers, oldest first, or the merged image alone; one at least.
+    /// The layers, oldest first, with what lies under them, or the merged image alone; one at least.
     #[must_use]
     pub fn lowers(&self) -> &[Lower] {
         &self.lowers
@@ -230,9 +236,9 @@ fn as_text<S: serde::Serializer>(value: &impl Display, serializer: S) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::Query;
+    use crate::devices::{Partition, Query};
     use crate::fixtures;
-    use crate::manifest::Manifest;
+    use crate::manifest::{LayoutVersion, Manifest};
     use crate::policy::{Rule, UpperKind};
 
     const NOW: UnixTime = UnixTime(0);
@@ -334,6 +340,52 @@ mod tests {
         assert_eq!(fewer.refused(), "layer_count");
     }
 
+    /// An image of one layer as a plan has it: on `l0` what holds nothing, on `l1` the layer.
+    fn filled_up() -> Setup {
+        let mut setup = setup(&fixtures::manifest(1));
+        let empty = LayoutVersion::V1.empty_layer().unwrap().fields();
+        setup.devices[0] = device("l0", 0, empty.size);
+        setup.devices.push(device("l1", 1, 1 << 20));
+        let layer = fixtures::manifest(1).layers()[0].fields().verity.clone();
+        let source = |name, verity| LayerSource { device: query(name), claim: Some(verity) };
+        *setup.layers() = vec![source("l0", empty.verity.clone()), source("l1", layer)];
+        setup
+    }
+
+    #[test]
+    fn a_single_layer_may_have_one_under_it_that_holds_nothing() {
+        let mut setup = filled_up();
+        let parts = |plan: Plan| plan.lowers.into_iter().map(|lower| (lower.part, lower.device));
+        let expected = [(Part::Empty(0), "l0".to_owned()), (Part::Layer(0), "l1".to_owned())];
+        assert_eq!(parts(setup.plan().unwrap()).collect::<Vec<_>>(), expected);
+        // What the host says of it changes nothing: the table is known.
+        let said = setup.plan().unwrap();
+        setup.layers().iter_mut().for_each(|layer| layer.claim = None);
+        assert_eq!(setup.plan().unwrap(), said);
+        let empty = LayoutVersion::V1.empty_layer().unwrap().fields();
+        assert_eq!(said.lowers[0].verity, empty.verity);
+        setup.devices[0].bytes -= 512;
+        assert_eq!(setup.refused(), "device_too_small");
+    }
+
+    #[test]
+    fn what_holds_nothing_lies_nowhere_else_and_is_not_there_again() {
+        let mut above = filled_up();
+        above.layers().reverse();
+        assert_eq!(above.refused(), "parameters_differ");
+        // Without a claim dm-verity would find it: the table of what holds nothing is over the layer's device.
+        above.layers().iter_mut().for_each(|layer| layer.claim = None);
+        above.devices[0].bytes = 1 << 20;
+        assert_eq!(above.plan().unwrap().lowers()[0].device, "l1");
+        let mut again = filled_up();
+        let empty = again.layers()[0].clone();
+        again.layers().insert(0, empty);
+        assert_eq!(again.refused(), "layer_count");
+        let mut one_device = filled_up();
+        one_device.layers()[0].device = query("l1");
+        assert_eq!(one_device.refused(), "device_twice");
+    }
+
     #[test]
     fn a_manifest_that_was_changed_is_refused() {
         let good = setup(&fixtures::manifest(3));
@@ -403,6 +455,23 @@ mod tests {
         assert_eq!(setup.plan().unwrap().upper(), &Upper::Device { path: "/dev/up".to_owned() });
         setup.descriptor.assembly.upper = UpperSource::Device(query("l0"));
         assert_eq!(setup.refused(), "device_twice");
+    }
+
+    #[test]
+    fn what_takes_the_writes_is_not_around_a_layer_nor_in_its_disk() {
+        let mut setup = setup(&fixtures::manifest(1));
+        setup.policy.uppers.insert(UpperKind::Encrypted);
+        setup.descriptor.assembly.upper = UpperSource::Encrypted(query("up"));
+        let partition = |disk: &str| Partition { disk: disk.to_owned(), number: 1, label: None };
+        setup.devices[0].partition = Some(partition("up"));
+        setup.layers()[0].device = Query::Path("/dev/l0".parse().unwrap());
+        assert_eq!(setup.refused(), "device_twice");
+        setup.devices[0].partition = None;
+        setup.devices[1].partition = Some(partition("l0"));
+        setup.descriptor.assembly.upper = UpperSource::Encrypted(Query::Path("/dev/up".parse().unwrap()));
+        assert_eq!(setup.refused(), "device_twice");
+        setup.devices[1].partition = Some(partition("another"));
+        assert!(setup.plan().is_ok());
     }
 
     #[test]

@@ -61,3 +61,19 @@ fn layer(record: &LayerRecord) -> Result<Layer, Error> {
     let fields = LayerFields { diff_id, size: record.image_bytes, verity };
     Layer::new(fields).map_err(|source| Error::Layer { key: key(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::empty::{self, EmptyLayer};
+    use crate::layer::Verity;
+
+    /// Guests take the layer that plans are filled up with, although no manifest lists it: this one and no other.
+    #[test]
+    fn guests_know_the_layer_that_holds_nothing() {
+        let EmptyLayer { file, geometry, root, uuid } = empty::layer().unwrap();
+        let verity = Verity::of(geometry, root, uuid).parameters().unwrap();
+        let made = LayerFields { diff_id: empty::diff_id(), size: file.len() as u64, verity };
+        assert_eq!(LayoutVersion::V1.empty_layer().unwrap().fields(), &made);
+    }
+}

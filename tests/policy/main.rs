@@ -10,6 +10,7 @@
 mod archive;
 mod attacks;
 mod frame;
+mod guest;
 mod host;
 mod kata;
 

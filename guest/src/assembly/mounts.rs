@@ -19,9 +19,10 @@ pub(super) fn erofs(device: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Mounts an ext4 file system of the host's. Devices are not opened on this mount; on the overlay above it they are,
-/// where the flags of the overlay's own mount count.
+/// where the flags of the overlay's own mount count. Nobody follows links on it, which may lead anywhere, also if the host
+/// puts them there later (Linux 5.10); within the overlay they are followed as everywhere.
 pub(super) fn ext4(device: &Path, target: &Path) -> io::Result<()> {
-    let flags = MountFlags::NODEV | MountFlags::NOATIME;
+    let flags = MountFlags::NODEV | MountFlags::NOATIME | MountFlags::NOSYMFOLLOW;
     Ok(mount(device, target, "ext4", flags, None::<&CStr>)?)
 }
 

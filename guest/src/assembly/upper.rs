@@ -32,12 +32,21 @@ pub(super) fn make(
         let path = path.join(name);
         match fs::create_dir(&path) {
             // What an earlier run of a guest that trusts its host wrote.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_directory(&path),
             made => made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode))),
         }
         .map_err(Error::file("make", path))?;
     }
     Ok(Some(path))
+}
+
+/// Refuses anything but a directory, a link to one above all: it may lead out of the host's file system into the guest's own,
+/// which the image's programs would read and write then.
+fn is_directory(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
 }
 
 /// A device over the host's that encrypts with a new key, and a new file system on it. The key is here until this

@@ -128,6 +128,14 @@ impl BlockDevice {
         }
     }
 
+    /// Whether what is written to one of them can be read from the other: they are one device, or a disk and its partition.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let has = |disk: &Self, device: &Self| {
+            device.partition.as_ref().is_some_and(|partition| partition.disk == disk.name)
+        };
+        self.number == other.number || has(self, other) || has(other, self)
+    }
+
     fn is_partition(&self, disk: &str, number: u32) -> bool {
         self.partition.as_ref().is_some_and(|partition| partition.disk == disk && partition.number == number)
     }

@@ -2,11 +2,13 @@
 //!
 //! Format: `docs/layers-manifest.md`.
 //!
-//! * `body`: the list itself, and the hash that stands for it. * `layer`: one layer in it.
+//! * `body`: the list itself, and the hash that stands for it. * `layer`: one layer in it. * `empty`: the layer that holds
+//!   nothing, which no list needs.
 //! * `merged`: all of them as one device. * `table`: the dm-verity table of either.
 //! * `statement`: what a signer says about it. * `key`: who signs. * `signed`: the document with both.
 
 mod body;
+mod empty;
 mod key;
 mod layer;
 mod merged;
