@@ -29,27 +29,35 @@ const LIMITS: [&str; 4] = ["-max_len=16384", "-rss_limit_mb=512", "-malloc_limit
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// Only these targets, by the names of their files in `fuzz/fuzz_targets`. Without a name, all.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
     /// How long each target runs.
     #[arg(long, value_name = "N", default_value_t = 600)]
     seconds: u32,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let count = all(&Cache::open()?, arguments.seconds)?;
+    let count = run_targets(&Cache::open()?, &arguments.targets, arguments.seconds)?;
     println!("{count}");
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs every target for this long, from the seeds and the corpus that earlier runs found, and counts those
-/// that were clean.
+/// Runs every target for this long and counts those that were clean.
 pub(crate) fn all(cache: &Cache, seconds: u32) -> Result<Count> {
+    run_targets(cache, &[], seconds)
+}
+
+/// Runs targets, all if none is named, from the seeds and the corpus that earlier runs found.
+fn run_targets(cache: &Cache, names: &[String], seconds: u32) -> Result<Count> {
     let bars = Bars::new(2);
     let steps = Steps::new(&bars);
     // libFuzzer itself is C++.
     steps.run("C++ compiler", || machine::install(&[Package { name: "g++", provides: "c++" }]))?;
-    let targets = steps.run("fuzz targets", || Ok((build()?, Outcome::Done)))?;
+    let mut targets = steps.run("fuzz targets", || Ok((build(names)?, Outcome::Done)))?;
     drop(bars);
     ensure!(!targets.is_empty(), "{DIRECTORY}/Cargo.toml names no fuzz target");
+    targets.sort();
     let mut count = Count::default();
     for target in targets {
         count += fuzz(&target, cache, seconds)?;
@@ -77,10 +85,15 @@ impl Message {
     }
 }
 
-fn build() -> Result<Vec<PathBuf>> {
+fn build(names: &[String]) -> Result<Vec<PathBuf>> {
+    let wanted = match names {
+        [] => vec!["--bins"],
+        names => names.iter().flat_map(|name| ["--bin", name]).collect(),
+    };
     let messages = Run::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         // With a target named, RUSTFLAGS leave build scripts and macros alone.
-        .args(["build", "--release", "--target=x86_64-unknown-linux-gnu", "--bins", "--message-format=json"])
+        .args(["build", "--release", "--target=x86_64-unknown-linux-gnu", "--message-format=json"])
+        .args(wanted)
         .dir(bed::project().join(DIRECTORY))
         .env("RUSTFLAGS", COVERAGE)
         .output()?;

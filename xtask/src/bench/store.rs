@@ -31,6 +31,10 @@ const SETTINGS: &str = "[profiles.nexuserofs-block]\ndefault_size = \"20GiB\"\n"
 /// How long the daemon may take to answer after a restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long ext4 passes over an inode that was deleted: `RECENCY_MIN` and `RECENCY_DIRTY` of `recently_deleted` in
+/// `fs/ext4/ialloc.c`. Filling deletes tens of thousands, and to pass over them would be most of what a new directory costs.
+const REUSE_DELAY: Duration = Duration::from_secs(300);
+
 /// Every so many snapshots, one is an active one.
 const ACTIVE_SHARE: u32 = 20;
 
@@ -46,6 +50,12 @@ struct Store {
 
 fn measure(bed: &Bed, arguments: &StoreArguments) -> Result<Report> {
     let (mut small, mut large) = (Store::fill(bed, arguments.small)?, Store::fill(bed, arguments.large)?);
+    eprintln!(
+        "waiting {} s, until the file system has forgotten what filling deleted",
+        REUSE_DELAY.as_secs()
+    );
+    rustix::fs::sync();
+    thread::sleep(REUSE_DELAY);
     let mut samples: Vec<[Samples; 2]> = small.targets.iter().map(|_| Default::default()).collect();
     for round in 0..arguments.rounds {
         for (target, samples) in samples.iter_mut().enumerate() {
