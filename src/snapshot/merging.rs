@@ -21,6 +21,9 @@ use crate::layer::chain::shelf::{Sealed, seal};
 use crate::layer::chain::{self, ChainKey, ChainLayer, ChainRecord, Outcome, Part};
 use crate::store::staging::StagingArea;
 
+/// Chains that are made at the same time. What all their layers say is in memory meanwhile.
+const MERGERS: u8 = 2;
+
 /// The form in which spinbox looks for a chain.
 const DESCRIBED: Form = Form { layout: Layout::Merged, carrier: Carrier::Vmdk };
 /// The same with the hash tree, for chains that have one.
@@ -46,12 +49,17 @@ impl Snapshotter {
         let record = match ledger.chains.get(&key) {
             Some(record) => record,
             None => {
-                let _merging = self.inner.mergers.lock(key.clone());
+                let _merging = self.inner.mergers.lock(turn(&key));
                 merge(ledger, &self.inner.staging, layers)?
             }
         };
         Ok(record.is_merged().then(|| record.key.clone()))
     }
+}
+
+/// Whose turn a chain waits for: always the same, so that nobody makes one twice.
+fn turn(key: &ChainKey) -> u8 {
+    key.as_str().bytes().fold(0, u8::wrapping_add) % MERGERS
 }
 
 /// The layers as a chain has them, the oldest first. None if one of them has gone.
