@@ -140,17 +140,27 @@ pub(super) fn restore(ledger: &Ledger, staging: &StagingArea, report: &mut Recov
     // Their directories are swept, as nothing knows them any more.
     ledger.chains.forget(|record| !is_whole(record));
     for (key, layers) in ledger.read(planned) {
-        if ledger.chains.get(&key).is_some() {
+        if ledger.chains.get(&key).is_some_and(|record| record.is_merged()) {
             continue;
         }
         let made = match ledger.read(|index| parts(index, &layers)) {
             None => Err("one of its layers is not there".to_owned()),
             Some(layers) if ChainKey::of(&layers) != key => Err("its layers are others now".to_owned()),
-            Some(layers) => merge(ledger, staging, layers).map_err(|error| error.to_string()),
+            Some(layers) => {
+                merge(ledger, staging, layers).map_err(|error| error.to_string()).and_then(image_of)
+            }
         };
         if let Err(reason) = made {
             report.missing.push(Missing::Chain { key, reason });
         }
+    }
+}
+
+/// That a chain has its image, which plans name, or why it has none.
+fn image_of(record: Arc<ChainRecord>) -> Result<(), String> {
+    match &record.outcome {
+        Outcome::Merged { .. } => Ok(()),
+        Outcome::Unmergeable { unmergeable } => Err(unmergeable.clone()),
     }
 }
 
