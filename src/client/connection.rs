@@ -1,11 +1,10 @@
 //! A connection to one server on this node.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::net::sockopt::socket_peercred;
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -76,7 +75,6 @@ impl Connection {
     /// [`Error::Connect`] if nobody does.
     pub fn open(address: &Path) -> Result<Self, Error> {
         let owned = || address.to_owned();
-        let process = peer(address).map_err(|source| Error::Connect { address: owned(), source })?;
         let endpoint = Endpoint::from_shared(format!("unix://{}", address.display()))
             .map_err(|source| Error::Address { address: owned(), source })?;
         let runtime = Builder::new_multi_thread()
@@ -84,6 +82,8 @@ impl Connection {
             .enable_all()
             .build()
             .map_err(|source| Error::Runtime { address: owned(), source })?;
+        let process = runtime.block_on(peer(address));
+        let process = process.map_err(|source| Error::Connect { address: owned(), source })?;
         let endpoint = endpoint.connect_timeout(CONNECTING).timeout(ANSWERING);
         let channel = {
             // The channel's own task is started here.
@@ -124,10 +124,11 @@ impl Connection {
     }
 }
 
-/// The process that listens at `address`. The kernel says 0 for one in another PID namespace.
-fn peer(address: &Path) -> io::Result<Option<u32>> {
-    let credentials = socket_peercred(&UnixStream::connect(address)?)?;
-    Ok(u32::try_from(credentials.pid.as_raw_nonzero().get()).ok())
+/// The process that listens at `address`. The kernel says 0 for one in another PID namespace, which the type that rustix has
+/// for processes cannot hold.
+async fn peer(address: &Path) -> io::Result<Option<u32>> {
+    let pid = UnixStream::connect(address).await?.peer_cred()?.pid();
+    Ok(pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
 }
 
 #[cfg(test)]

@@ -66,8 +66,16 @@ impl ReadAt for LayerFile {
 /// # Errors
 /// If there is no such file, or it is not a whole uncompressed EROFS image.
 pub fn open(path: &Path) -> Result<LayerImage, Error> {
+    open_within(path, &Limits::default())
+}
+
+/// Opens the layer file `path` and reads its metadata, if that is within `limits`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_within(path: &Path, limits: &Limits) -> Result<LayerImage, Error> {
     let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
-    let image = Image::open(LayerFile(file), &Limits::default());
+    let image = Image::open(LayerFile(file), limits);
     image.map_err(|source| Error::Image { path: path.to_owned(), source })
 }
 
@@ -77,9 +85,17 @@ pub fn open(path: &Path) -> Result<LayerImage, Error> {
 /// # Errors
 /// If there is no such file, or it is not a sound EROFS image.
 pub fn open_foreign(path: &Path) -> Result<LayerImage, Error> {
+    open_foreign_within(path, &Limits::default())
+}
+
+/// As [`open_foreign`], if the metadata is within `limits`.
+///
+/// # Errors
+/// As [`open_foreign`].
+pub fn open_foreign_within(path: &Path, limits: &Limits) -> Result<LayerImage, Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
-    let image = Image::open_foreign(LayerFile(file), file_bytes, &Limits::default());
+    let image = Image::open_foreign(LayerFile(file), file_bytes, limits);
     image.map_err(|source| Error::Image { path: path.to_owned(), source })
 }

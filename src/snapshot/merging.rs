@@ -21,6 +21,9 @@ use crate::layer::chain::shelf::{Sealed, seal};
 use crate::layer::chain::{self, ChainKey, ChainLayer, ChainRecord, Outcome, Part};
 use crate::store::staging::StagingArea;
 
+/// Chains that are made at the same time. What all their layers say is in memory meanwhile.
+const MERGERS: u8 = 2;
+
 /// The form in which spinbox looks for a chain.
 const DESCRIBED: Form = Form { layout: Layout::Merged, carrier: Carrier::Vmdk };
 /// The same with the hash tree, for chains that have one.
@@ -46,12 +49,17 @@ impl Snapshotter {
         let record = match ledger.chains.get(&key) {
             Some(record) => record,
             None => {
-                let _merging = self.inner.mergers.lock(key.clone());
+                let _merging = self.inner.mergers.lock(turn(&key));
                 merge(ledger, &self.inner.staging, layers)?
             }
         };
         Ok(record.is_merged().then(|| record.key.clone()))
     }
+}
+
+/// Whose turn a chain waits for: always the same, so that nobody makes one twice.
+fn turn(key: &ChainKey) -> u8 {
+    key.as_str().bytes().fold(0, u8::wrapping_add) % MERGERS
 }
 
 /// The layers as a chain has them, the oldest first. None if one of them has gone.
@@ -133,17 +141,27 @@ pub(super) fn restore(ledger: &Ledger, staging: &StagingArea, report: &mut Recov
     // Their directories are swept, as nothing knows them any more.
     ledger.chains.forget(|record| !is_whole(record));
     for (key, layers) in ledger.read(planned) {
-        if ledger.chains.get(&key).is_some() {
+        if ledger.chains.get(&key).is_some_and(|record| record.is_merged()) {
             continue;
         }
         let made = match ledger.read(|index| parts(index, &layers)) {
             None => Err("one of its layers is not there".to_owned()),
             Some(layers) if ChainKey::of(&layers) != key => Err("its layers are others now".to_owned()),
-            Some(layers) => merge(ledger, staging, layers).map_err(|error| error.to_string()),
+            Some(layers) => {
+                merge(ledger, staging, layers).map_err(|error| error.to_string()).and_then(image_of)
+            }
         };
         if let Err(reason) = made {
             report.missing.push(Missing::Chain { key, reason });
         }
+    }
+}
+
+/// That a chain has its image, which plans name, or why it has none.
+fn image_of(record: Arc<ChainRecord>) -> Result<(), String> {
+    match &record.outcome {
+        Outcome::Merged { .. } => Ok(()),
+        Outcome::Unmergeable { unmergeable } => Err(unmergeable.clone()),
     }
 }
 

@@ -102,9 +102,8 @@ impl Sealing {
 
     /// Ends the attempt for a snapshot that was removed.
     pub(super) fn cancel(&self, id: SnapshotId) {
-        if let Some(job) = self.shared.lock().jobs.get(&id) {
-            job.cancelled.store(true, Ordering::Relaxed);
-        }
+        self.shared.lock().cancel(id);
+        self.shared.changed.notify_all();
     }
 
     /// Waits until nothing is made any more for snapshots that were removed. They end at the next file, or
@@ -127,6 +126,19 @@ impl Queue {
             Arc::default()
         });
         Arc::clone(job)
+    }
+
+    /// Ends an attempt. One that has not begun is over: it must not wait for all those before it, as
+    /// [`Sealing::wait_for_cancelled`] would then.
+    fn cancel(&mut self, id: SnapshotId) {
+        let Some(job) = self.jobs.get(&id).map(Arc::clone) else { return };
+        job.cancelled.store(true, Ordering::Relaxed);
+        if let Some(place) = self.waiting.iter().position(|waiting| *waiting == id) {
+            self.waiting.remove(place);
+            // Nobody else sets it, as no thread has taken it.
+            let _ = job.outcome.set(Ok(()));
+            self.jobs.remove(&id);
+        }
     }
 }
 
@@ -183,5 +195,24 @@ impl Drop for Sealing {
                 tracing::error!("a thread that makes layers panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_has_not_begun_is_over_when_it_is_cancelled() {
+        let [long, waiting, other] = std::array::from_fn(|_| SnapshotId::new().unwrap());
+        let mut queue = Queue::default();
+        let jobs = [long, waiting, other].map(|id| queue.job(id));
+        assert_eq!(queue.waiting.pop_front(), Some(long));
+        queue.cancel(long);
+        queue.cancel(waiting);
+        assert!(jobs[0].cancelled.load(Ordering::Relaxed) && jobs[0].outcome.get().is_none());
+        assert!(matches!(jobs[1].outcome.get(), Some(Ok(()))));
+        assert!(queue.jobs.contains_key(&long) && !queue.jobs.contains_key(&waiting));
+        assert_eq!(queue.waiting, [other]);
     }
 }

@@ -16,7 +16,6 @@ use crate::expose::export::{Launch, place};
 use crate::expose::mount::Mount;
 use crate::expose::plan::Places;
 use crate::layer::LayerKey;
-use crate::layer::chain::ChainKey;
 use crate::layer::shelf::Found;
 use crate::store::staging::StagingArea;
 use crate::store::tree::DiskUsage;
@@ -43,8 +42,8 @@ pub(super) struct Inner {
     pub(super) applies: KeyedLocks<SnapshotId>,
     /// Held by who gives a layer its place.
     pub(super) publications: KeyedLocks<LayerKey>,
-    /// Held by who merges a chain.
-    pub(super) mergers: KeyedLocks<ChainKey>,
+    /// Held by who merges a chain, whose turn it is.
+    pub(super) mergers: KeyedLocks<u8>,
 }
 
 /// The directories that plans name, as text.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -123,6 +125,15 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Unmounts and deletes. A panic, which is in the log, keeps this one thing: were it to end the thread, nothing
+    /// would be deleted any more, and whoever waits would wait forever.
+    fn take_away(&self, path: &Path) -> Result<(), Error> {
+        let work = || (self.detach)(path).and_then(|()| tree::remove(path, &self.stop));
+        let panicked =
+            |_| Err(Error::io("delete", path)(io::Error::other("the thread panicked, see the log")));
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+    }
+
     fn run(&self) {
         let mut queue = self.lock();
         while !self.stopped() {
@@ -131,7 +142,7 @@ impl Shared {
                 continue;
             };
             drop(queue);
-            let result = (self.detach)(&path).and_then(|()| tree::remove(&path, &self.stop));
+            let result = self.take_away(&path);
             queue = self.lock();
             queue.finished += 1;
             if let Err(error) = result {
@@ -235,6 +246,25 @@ mod tests {
         fs::remove_file(victim.join("busy")).unwrap();
         trash.empty().unwrap();
         assert!(!victim.exists());
+    }
+
+    #[test]
+    fn a_panic_keeps_one_thing_and_all_else_is_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        let staging = root.path().join("staging");
+        fs::create_dir(&staging).unwrap();
+        let detach: Detach = |path| match path.ends_with("broken") {
+            true => panic!("broken"),
+            false => Ok(()),
+        };
+        let trash = Trash::start(StagingArea::new(staging), detach).unwrap();
+        let (broken, victim) = (root.path().join("broken"), root.path().join("victim"));
+        for path in [&broken, &victim] {
+            fs::create_dir(path).unwrap();
+            trash.delete(path.clone());
+        }
+        assert!(matches!(trash.empty(), Err(Error::Undeleted { count: 1, .. })));
+        assert!(broken.exists() && !victim.exists());
     }
 
     #[test]

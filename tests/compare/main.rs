@@ -14,6 +14,8 @@ mod leases;
 #[path = "../tar_semantics/listing.rs"]
 #[allow(dead_code)]
 mod listing;
+#[path = "../helpers/skipped.rs"]
+mod skipped;
 mod store;
 mod written;
 

@@ -202,10 +202,14 @@ proptest! {
 
     #[test]
     fn layers_of_random_directories_show_what_they_do(sample in any_sample()) {
+        let test = "layers_of_random_directories_show_what_they_do";
         let top = directory();
-        if materialise(&sample, top.path()).is_some() {
-            assert_same_layer("layers_of_random_directories_show_what_they_do", top.path(), &sample);
-            assert_contents(top.path(), &sample);
+        match materialise(&sample, top.path()) {
+            Some(()) => {
+                assert_same_layer(test, top.path(), &sample);
+                assert_contents(top.path(), &sample);
+            }
+            None => skip(test, "devices need root"),
         }
     }
 }

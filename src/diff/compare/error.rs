@@ -37,6 +37,14 @@ pub enum Error {
     /// A layer's file cannot be read.
     #[error(transparent)]
     Layer(#[from] open::Error),
+    /// The layers have more metadata together than is kept in memory.
+    #[error(
+        "the layers that are compared have more {what} together than one layer may have: compare fewer at a time"
+    )]
+    TooMuch {
+        /// What there is too much of.
+        what: &'static str,
+    },
     /// What was written cannot be read.
     #[error(transparent)]
     Upper(#[from] upper::Error),
@@ -92,7 +100,7 @@ impl Classify for Error {
             Self::Tar(tar::write::Error::Write(source) | tar::write::Error::Read { source, .. }) => {
                 io_kind(source)
             }
-            Self::Tar(_) => Kind::FailedPrecondition,
+            Self::Tar(_) | Self::TooMuch { .. } => Kind::FailedPrecondition,
             Self::Build(error) => error.kind(),
             Self::Stream { source, .. } => io_kind(source),
             Self::ContentStore(error) => error.kind(),

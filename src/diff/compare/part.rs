@@ -1,15 +1,17 @@
 //! One layer of a comparison, opened: a sealed layer, or what was written to a snapshot.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::error::Error;
 use crate::expose::block::MountedBlock;
+use crate::image::erofs::read::{self, Limits};
 use crate::image::overlay::Layer;
 use crate::image::tar::XATTR_IMPLICIT;
 use crate::image::tree::{Metadata, Tree};
+use crate::layer::RootAttributes;
 use crate::layer::open::{self, LayerImage};
 use crate::layer::upper::{self, Scanned};
-use crate::layer::{LayerKey, RootAttributes};
 use crate::snapshot::{OpenUpper, Snapshotter, Written, unshift};
 
 /// A layer that can be read.
@@ -26,9 +28,18 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// Opens the file of a layer.
-    pub(super) fn sealed(snapshots: &Snapshotter, layer: &LayerKey) -> Result<Self, Error> {
-        Ok(Self::Sealed(open::open_foreign(&snapshots.layer_image(layer))?))
+    /// Opens the file of a layer. Its metadata is taken out of `left`: that of all layers is in memory at the same time.
+    pub(super) fn sealed(path: &Path, left: &mut Limits) -> Result<Self, Error> {
+        match open::open_foreign_within(path, left) {
+            Ok(image) => {
+                *left = image.left();
+                Ok(Self::Sealed(image))
+            }
+            Err(open::Error::Image { source: read::Error::TooMuch { what, .. }, .. }) => {
+                Err(Error::TooMuch { what })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads the tree of what was written to a snapshot; the data is read later.
@@ -64,5 +75,22 @@ pub(super) fn forget_unchanged_root(tree: &mut Tree, below: &RootAttributes) {
         (*mode, *uid, *gid) == (below.mode, below.uid, below.gid) && shown.into_iter().eq(&below.xattrs);
     if same {
         xattrs.insert(XATTR_IMPLICIT.to_vec(), b"y".to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::empty;
+
+    #[test]
+    fn layers_are_held_to_the_limits_of_one_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("layer.erofs");
+        std::fs::write(&path, empty::layer().unwrap().file).unwrap();
+        let mut left = Limits { max_inodes: 2, ..Limits::default() };
+        Part::sealed(&path, &mut left).unwrap();
+        Part::sealed(&path, &mut left).unwrap();
+        assert!(matches!(Part::sealed(&path, &mut left), Err(Error::TooMuch { what: "inodes" })));
     }
 }

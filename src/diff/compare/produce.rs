@@ -13,6 +13,7 @@ use super::sides::Difference;
 use super::sink::Sink;
 use crate::diff::pass::{Cancel, Measured};
 use crate::image::digest::Digest;
+use crate::image::erofs::read::Limits;
 use crate::image::overlay::{self, Layer, Merged};
 use crate::image::tar;
 use crate::image::tar::write::{self, Options, Summary};
@@ -64,8 +65,9 @@ impl Work {
 
     /// What is the difference, topmost first, and what it stands on where that is needed.
     fn parts(&self) -> Result<Vec<Part>, Error> {
-        let sealed = |layers: &[_]| -> Result<Vec<Part>, Error> {
-            layers.iter().map(|layer| Part::sealed(&self.snapshots, layer)).collect()
+        let mut left = Limits::default();
+        let mut sealed = |layers: &[_]| -> Result<Vec<Part>, Error> {
+            layers.iter().map(|layer| Part::sealed(&self.snapshots.layer_image(layer), &mut left)).collect()
         };
         let mut parts = Vec::new();
         if let Some(written) = &self.difference.written {

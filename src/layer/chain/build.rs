@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Classify, Kind, io_kind};
 use crate::image::erofs::InvalidSuperblock;
-use crate::image::erofs::read;
+use crate::image::erofs::read::{self, Limits};
 use crate::image::merged::verity::Hashed;
 use crate::image::merged::{self, Layer};
 use crate::layer::open::{self, LayerFile};
@@ -59,6 +59,13 @@ pub enum Error {
     },
 }
 
+/// The metadata of layers that is too much to be merged.
+#[derive(Debug, thiserror::Error)]
+#[error("together with the layers below it, it has more {what} than are merged")]
+struct TooMuch {
+    what: &'static str,
+}
+
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
@@ -75,10 +82,23 @@ impl Classify for Error {
 /// # Errors
 /// If a layer's file cannot be read or is damaged. Layers that are sound and cannot be merged are no error.
 pub fn build(parts: &[Part]) -> Result<Built, Error> {
+    build_within(parts, Limits::default())
+}
+
+/// Merges layers whose metadata, all of it together, is within `limits`. It is in memory at the same time, and an
+/// image can have many layers of which each alone is as large as one may be.
+fn build_within(parts: &[Part], limits: Limits) -> Result<Built, Error> {
+    let mut left = limits;
     let mut images = Vec::with_capacity(parts.len());
     for part in parts {
-        match open::open(&part.path) {
-            Ok(image) => images.push((part, image)),
+        match open::open_within(&part.path, &left) {
+            Ok(image) => {
+                left = image.left();
+                images.push((part, image));
+            }
+            Err(open::Error::Image { source: read::Error::TooMuch { what, .. }, .. }) => {
+                return Ok(unmergeable(&part.path, &TooMuch { what }));
+            }
             Err(error) => match refusal(&error) {
                 Some(reason) => return Ok(unmergeable(&part.path, reason)),
                 None => return Err(error.into()),
@@ -130,11 +150,10 @@ fn hash(parts: &[Part], layers: &[Layer<'_>], image: &[u8]) -> Result<Option<(Ve
 /// Why a layer can never be merged, if that is what the error says: it is sound, but of another kind than
 /// what a merged image can point into.
 fn refusal(error: &open::Error) -> Option<&read::Error> {
-    use read::Error::{Superblock, TooMuch, Unsupported};
+    use read::Error::{Superblock, Unsupported};
     match error {
         open::Error::Image { source, .. } => match source {
             Unsupported(_)
-            | TooMuch { .. }
             | Superblock(
                 InvalidSuperblock::BlockSize(_)
                 | InvalidSuperblock::ForeignBlockSize(_)
@@ -149,4 +168,38 @@ fn refusal(error: &open::Error) -> Option<&read::Error> {
 fn unmergeable(path: &Path, reason: &dyn std::error::Error) -> Built {
     let unmergeable = format!("{}: {reason}", path.display());
     Built { outcome: Outcome::Unmergeable { unmergeable }, image: Vec::new(), tree: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::image::digest::Digest;
+    use crate::image::erofs::{self, Writer};
+    use crate::image::tree::{Directory, Inode, InodeId, Metadata, Node, Tree};
+
+    /// A layer of four inodes.
+    fn part(directory: &Path, name: &str) -> Part {
+        let inode = |node| Inode { metadata: Metadata { mode: 0o755, ..Metadata::default() }, node };
+        let entries = (1..4).map(|id| (format!("{name}{id}").into_bytes(), InodeId(id))).collect();
+        let mut inodes = vec![inode(Node::Directory(Directory { entries }))];
+        inodes.extend((1..4).map(|_| inode(Node::Fifo)));
+        let mut image = Vec::new();
+        Writer::new(&mut image).finish(&Tree { inodes }, erofs::uuid(&Digest::of(name.as_bytes()))).unwrap();
+        let path = directory.join(name);
+        fs::write(&path, &image).unwrap();
+        Part { path, bytes: image.len() as u64, verity: None }
+    }
+
+    #[test]
+    fn layers_are_held_to_the_limits_of_one_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let parts = ["a", "b", "c"].map(|name| part(directory.path(), name));
+        let merged =
+            |max_inodes| build_within(&parts, Limits { max_inodes, ..Limits::default() }).unwrap().outcome;
+        assert!(matches!(merged(12), Outcome::Merged { .. }));
+        let Outcome::Unmergeable { unmergeable } = merged(11) else { panic!("they are merged") };
+        assert!(unmergeable.contains("/c: together with the layers below it"), "{unmergeable}");
+    }
 }

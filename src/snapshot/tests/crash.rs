@@ -6,15 +6,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rustix::mount::MountFlags;
 use tempfile::TempDir;
 
-use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, settings};
+use super::host::{BLOCK, DIR, Host, Layer, extraction_labels, kind, settings};
+use crate::error::Kind;
 use crate::layer::Recipe;
+use crate::skipped::skip;
 use crate::snapshot::{Labels, Snapshotter};
+use crate::store::FileMedium;
 use crate::store::faults::{FaultyMedium, Script};
+use crate::unmounting::unmount;
 
 /// A host on a copy of `template`.
 pub(super) fn faulty(template: &Path) -> (Host, Arc<Script>) {
@@ -187,5 +193,50 @@ fn a_disk_that_stays_full_loses_nothing_and_a_restart_heals() {
         assert_eq!(visible(&host.snapshotter), before, "{name}");
         assert!(host.report.missing.is_empty(), "{name}: {:?}", host.report);
         host.assert_consistent();
+    }
+}
+
+#[test]
+fn what_is_removed_makes_room_on_a_full_disk() {
+    let test = "what_is_removed_makes_room_on_a_full_disk";
+    let point = tempfile::tempdir().unwrap();
+    let mounted =
+        rustix::mount::mount("tmpfs", point.path(), "tmpfs", MountFlags::empty(), Some(c"size=64m"));
+    if let Err(error) = mounted {
+        return skip(test, format!("a tmpfs needs CAP_SYS_ADMIN: {error}"));
+    }
+    let disk = Disk(point);
+    let root = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let database = Box::new(FileMedium(root.path().join("metadata.redb")));
+    let host = Host::on(root, database);
+    for name in 0..10 {
+        host.commit_layer(DIR, &format!("{name}"), None, &Layer::new(&format!("layer {name}")));
+    }
+    disk.fill();
+    assert_eq!(kind(host.snapshotter.prepare(DIR, "key", Some("0"), Labels::new())), Kind::ResourceExhausted);
+    for name in 0..10 {
+        host.snapshotter.remove(DIR, &format!("{name}")).unwrap();
+    }
+    assert!(host.on_disk().1.is_empty());
+    host.commit_layer(DIR, "new", None, &Layer::new("new"));
+    host.assert_consistent();
+    drop(host);
+}
+
+/// A small disk, for as long as this lives.
+struct Disk(TempDir);
+
+impl Disk {
+    /// Leaves not one block.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.path().join("rest")).unwrap();
+        let block = [1; 4096];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        unmount(self.0.path());
     }
 }

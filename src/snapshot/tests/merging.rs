@@ -131,14 +131,20 @@ fn a_chain_of_a_running_container_stays_when_its_image_goes() {
     assert_eq!(chains(&host).len(), 1);
 }
 
-#[test]
-fn layers_that_cannot_be_merged_are_mounted_one_by_one_for_good() {
-    let mut other = layer("b");
+/// A layer of the same size that cannot be merged.
+fn unmergeable(name: &str) -> Layer {
+    let mut other = layer(name);
     // The feature of compressed data, and the checksum again.
     other.image[1024 + 80] |= 2;
     other.image[1028..1032].fill(0);
     let checksum = !crc32c::crc32c(&other.image[1024..4096]);
     other.image[1028..1032].copy_from_slice(&checksum.to_le_bytes());
+    other
+}
+
+#[test]
+fn layers_that_cannot_be_merged_are_mounted_one_by_one_for_good() {
+    let other = unmergeable("b");
     let host = two_layers(&other);
     let plan = prepare(&host, "active");
     assert!(merged_in(&host, &plan).is_none());
@@ -184,6 +190,21 @@ fn a_chain_that_is_lost_is_made_again_as_it_was() {
         "{:?}",
         host.report
     );
+}
+
+#[test]
+fn a_lost_chain_that_cannot_be_made_again_is_told_at_each_start() {
+    let host = two_layers(&layer("b"));
+    prepare(&host, "active");
+    let host = host.restarted(|root| {
+        fs::remove_dir_all(root.join("chains")).unwrap();
+        let changed = unmergeable("b");
+        fs::write(root.join("layers").join(changed.key()).join("layer.erofs"), changed.image).unwrap();
+    });
+    let told = |host: &Host| matches!(&host.report.missing[..], [Missing::Chain { reason, .. }] if reason.contains("features"));
+    assert!(told(&host), "{:?}", host.report);
+    let host = host.restart();
+    assert!(told(&host), "{:?}", host.report);
 }
 
 #[test]

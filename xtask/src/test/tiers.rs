@@ -97,7 +97,11 @@ pub(crate) const TIERS: &[Tier] = &[
         about: "a client that does everything in random order, and knows what must exist",
         run: soak,
     },
-    Tier { name: "fuzz", about: "arbitrary bytes as a tar, for a short time", run: fuzz_shortly },
+    Tier {
+        name: "fuzz",
+        about: "arbitrary bytes for the readers of foreign input, for a short time",
+        run: fuzz_shortly,
+    },
 ];
 
 fn cargo(arguments: &[&str]) -> Command {

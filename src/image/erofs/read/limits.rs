@@ -40,6 +40,15 @@ impl Budget {
         Self { limits, inodes: 0, bytes: 0 }
     }
 
+    /// What is left of both.
+    pub(super) const fn left(&self) -> Limits {
+        let Limits { max_inodes, max_metadata_bytes } = self.limits;
+        Limits {
+            max_inodes: max_inodes.saturating_sub(self.inodes),
+            max_metadata_bytes: max_metadata_bytes.saturating_sub(self.bytes),
+        }
+    }
+
     /// Counts one more inode.
     pub(super) fn inode(&mut self) -> Result<(), Error> {
         self.inodes += 1;

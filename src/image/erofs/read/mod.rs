@@ -54,6 +54,7 @@ pub struct Image<S> {
     tree: Tree,
     tails: BTreeMap<InodeId, Tail>,
     compressed: BTreeSet<InodeId>,
+    left: Limits,
 }
 
 impl<S: ReadAt> Image<S> {
@@ -76,8 +77,9 @@ impl<S: ReadAt> Image<S> {
 
     fn open_subset(source: S, subset: Subset, limits: &Limits) -> Result<Self, Error> {
         let (superblock, geometry) = Geometry::read(&source, subset)?;
-        let walk::Walked { tree, tails, compressed, .. } = walk::walk(&source, &geometry, limits, None)?;
-        Ok(Self { source, superblock, tree, tails, compressed })
+        let walked = walk::walk(&source, &geometry, limits, None)?;
+        let walk::Walked { tree, tails, compressed, left, .. } = walked;
+        Ok(Self { source, superblock, tree, tails, compressed, left })
     }
 
     /// Whether the data of any file is compressed, so that it cannot be read here.
@@ -116,8 +118,15 @@ impl<S: ReadAt> Image<S> {
     fn survey_subset(source: S, subset: Subset, limits: &Limits) -> Result<(Self, Vec<InodePlace>), Error> {
         let (superblock, geometry) = Geometry::read(&source, subset)?;
         let walked = walk::walk(&source, &geometry, limits, Some(Vec::new()))?;
-        let walk::Walked { tree, tails, compressed, places } = walked;
-        Ok((Self { source, superblock, tree, tails, compressed }, places.unwrap_or_default()))
+        let walk::Walked { tree, tails, compressed, places, left } = walked;
+        Ok((Self { source, superblock, tree, tails, compressed, left }, places.unwrap_or_default()))
+    }
+
+    /// What it left of the limits that it was opened with: those for the next of several that are kept in memory
+    /// together.
+    #[must_use]
+    pub const fn left(&self) -> Limits {
+        self.left
     }
 
     /// What the superblock says.

@@ -26,6 +26,8 @@ pub(super) struct Walked {
     pub(super) compressed: BTreeSet<InodeId>,
     /// By inode, where it is, if that was asked for.
     pub(super) places: Option<Vec<InodePlace>>,
+    /// What of the limits was not used.
+    pub(super) left: Limits,
 }
 
 /// Reads everything that the root leads to. `places` gets where each inode is.
@@ -62,8 +64,8 @@ pub(super) fn walk<S: ReadAt>(
     if let Some(nid) = geometry.packed_nid {
         walk.check_packed(nid)?;
     }
-    let Walk { tree, tails, compressed, places, .. } = walk;
-    Ok(Walked { tree: Tree { inodes: tree }, tails, compressed, places })
+    let Walk { tree, tails, compressed, places, budget, .. } = walk;
+    Ok(Walked { tree: Tree { inodes: tree }, tails, compressed, places, left: budget.left() })
 }
 
 struct Walk<'s, S> {
