@@ -15,7 +15,10 @@ use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, SNAPS
 use nexuserofs_integration::vhost::driver::{Driver, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 
-const TESTS: &[Test] = &[Test { name: "a_machines_disks_outlive_daemon_and_process", run: lifetime }];
+const TESTS: &[Test] = &[
+    Test { name: "a_machines_disks_outlive_daemon_and_process", run: lifetime },
+    Test { name: "changed_metadata_of_a_checked_image_is_an_error", run: checked },
+];
 
 const NAMESPACE: &str = "exports";
 
@@ -29,22 +32,39 @@ const SHAPE: Shape = Shape { queue_size: 64, depth: 1, request: 4096 };
 const SETTINGS: &str =
     "[profiles.nexuserofs]\nflavour = \"vhost-user\"\nlayers = \"merged\"\ndefault_size = \"64MiB\"\n";
 
+/// What is added to it for layers that are checked.
+const CHECKED: &str = "verity = \"require\"\n";
+
 fn main() -> Result<ExitCode> {
     harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
 }
 
-fn lifetime(bed: &Bed) -> Result<()> {
-    let daemon = DaemonOptions { settings: Some(SETTINGS.to_owned()), ..DaemonOptions::default() };
+/// A node with an image.
+struct Prepared {
+    node: Node,
+    image: String,
+    client: Client,
+    /// The snapshot of its last layer.
+    top: String,
+}
+
+fn prepare(bed: &Bed, name: &str, settings: String) -> Result<Prepared> {
+    let daemon = DaemonOptions { settings: Some(settings), ..DaemonOptions::default() };
     let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
-    let mut node = Node::start(&bed.place, "exports", &options)?;
+    let node = Node::start(&bed.place, name, &options)?;
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
     let client = Client::new(Arc::new(node.containerd.connect(NAMESPACE)?), SNAPSHOTTER);
     let layers = client.list().context("list the image's snapshots")?;
     let is_parent = |name: &str| layers.iter().any(|other| other.parent == name);
     let top = layers.iter().find(|info| !is_parent(&info.name)).context("the image has no top layer")?;
+    let top = top.name.clone();
+    Ok(Prepared { node, image, client, top })
+}
 
-    let mounts = client.prepare(KEY, &top.name, &Labels::new()).context("prepare")?;
+fn lifetime(bed: &Bed) -> Result<()> {
+    let Prepared { mut node, image, client, top } = prepare(bed, "exports", SETTINGS.to_owned())?;
+    let mounts = client.prepare(KEY, &top, &Labels::new()).context("prepare")?;
     let types: Vec<&str> = mounts.iter().map(|mount| mount.r#type.as_str()).collect();
     ensure!(types == ["vhost-user-blk"; 2], "the plan is {mounts:?}");
     let place = only_place(node.daemon()?.root())?;
@@ -69,20 +89,57 @@ fn lifetime(bed: &Bed) -> Result<()> {
     ensure!(Driver::connect(&writable, SHAPE)?.read(1 << 20)? == [7; 4096], "a flushed write is lost");
 
     let second = pid(&place)?;
-    client.remove(KEY).context("remove")?;
-    // containerd has it removed behind the call.
-    eventually(|| Ok(place.directory().exists().then(|| "the export is still there".to_owned())))?;
+    end(&node, &client, &place, &image)?;
     ensure!(!Path::new(&format!("/proc/{second}")).exists(), "the process is still there");
-    node.containerd.remove_image(NAMESPACE, &image)?;
     node.assert_nothing_left()
 }
 
+fn checked(bed: &Bed) -> Result<()> {
+    let Prepared { mut node, image, client, top } =
+        prepare(bed, "exports-checked", format!("{SETTINGS}{CHECKED}"))?;
+    client.prepare(KEY, &top, &Labels::new()).context("prepare")?;
+    let root = node.daemon()?.root().to_owned();
+    let place = only_place(&root)?;
+    let metadata = only(&root.join("chains"))?.join("fsmeta.erofs");
+    let good = fs::read(&metadata).with_context(|| format!("read {}", metadata.display()))?;
+    let middle = good.len() / SHAPE.request / 2 * SHAPE.request;
+    let mut bad = good.clone();
+    *bad.get_mut(middle).context("there is no metadata")? ^= 1;
+    fs::write(&metadata, &bad).with_context(|| format!("change {}", metadata.display()))?;
+    let mut driver = Driver::connect(&place.socket(Role::Image), SHAPE)?;
+    for (number, block) in good.chunks(SHAPE.request).enumerate() {
+        match driver.read((number * SHAPE.request) as u64) {
+            Ok(read) => {
+                ensure!(number * SHAPE.request != middle && read == block, "block {number} is {read:?}")
+            }
+            Err(error) => ensure!(number * SHAPE.request == middle, "block {number}: {error:#}"),
+        }
+    }
+    drop(driver);
+    end(&node, &client, &place, &image)?;
+    node.assert_nothing_left()
+}
+
+/// Removes snapshot and image, and waits until nothing is served.
+fn end(node: &Node, client: &Client, place: &Place, image: &str) -> Result<()> {
+    client.remove(KEY).context("remove")?;
+    // containerd has it removed behind the call.
+    eventually(|| Ok(place.directory().exists().then(|| "the export is still there".to_owned())))?;
+    node.containerd.remove_image(NAMESPACE, image)
+}
+
 fn only_place(root: &Path) -> Result<Place> {
-    let directory = root.join(nexuserofs::expose::export::place::DIRECTORY);
-    let entries = fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
-    let places = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
-    let [place] = places.as_slice() else { anyhow::bail!("not one export: {places:?}") };
-    Ok(Place::new(place.clone()))
+    Ok(Place::new(only(&root.join(nexuserofs::expose::export::place::DIRECTORY))?))
+}
+
+/// The only entry of a directory.
+fn only(directory: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
+    let found = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    let [only] = found.as_slice() else {
+        anyhow::bail!("{} has not one entry: {found:?}", directory.display())
+    };
+    Ok(only.clone())
 }
 
 fn pid(place: &Place) -> Result<i32> {

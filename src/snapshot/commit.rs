@@ -10,7 +10,7 @@ use super::index::{Change, Index};
 use super::model::QUIESCED_LABEL;
 use super::record::{Active, Committed, Record, State};
 use super::{Error, Labels, Snapshotter, exported};
-use crate::expose::block::{self, Holder};
+use crate::expose::block::{self, Holder, Reserved};
 use crate::expose::plan::Writable;
 
 /// What a commit asks for.
@@ -20,6 +20,14 @@ struct Request<'r> {
     key: &'r str,
     parent: Option<&'r str>,
     labels: Labels,
+}
+
+/// Who has what a snapshot wrote to.
+enum Held {
+    /// We, or a mount on this host. With what keeps virtual machines from a block.
+    ByUs(Option<Reserved>),
+    /// A virtual machine that promised not to write meanwhile.
+    ByQuietGuest,
 }
 
 impl Snapshotter {
@@ -51,10 +59,10 @@ impl Snapshotter {
         let parent = parent.filter(|parent| !parent.is_empty());
         let request = Request { profile, name, key, parent, labels };
         let record = self.inner.ledger.read(|index| request.check(index).map(Arc::clone))?;
-        exported::take_back(&self.inner.ledger, &record)?;
-        let committed = self.holder(&record, &request).and_then(|holder| match holder {
-            Holder::Host => self.commit_now(request),
-            Holder::QuiescedGuest => self.commit_quiesced(&record, request),
+        exported::take_back(&self.inner.ledger, &record, request.is_of_quiet_guest(&record))?;
+        let committed = self.hold(&record, &request).and_then(|held| match held {
+            Held::ByUs(block) => self.commit_now(request, block),
+            Held::ByQuietGuest => self.commit_quiesced(&record, request),
         });
         if let Err(error) = committed {
             // It stays as it was, with what it had.
@@ -68,21 +76,22 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Who has what the snapshot wrote to.
-    fn holder(&self, record: &Record, request: &Request<'_>) -> Result<Holder, Error> {
+    /// Takes what the snapshot wrote to, unless a virtual machine has it.
+    fn hold(&self, record: &Record, request: &Request<'_>) -> Result<Held, Error> {
         let is_block = |active: &Active| active.layer.is_none() && active.writable == Writable::Block;
-        let directories = &self.inner.ledger.directories;
-        if !record.active().is_ok_and(is_block) || !block::is_held(&directories.block(record.id))? {
-            return Ok(Holder::Host);
+        if !record.active().is_ok_and(is_block) {
+            return Ok(Held::ByUs(None));
         }
-        match record.labels.contains_key(QUIESCED_LABEL) || request.labels.contains_key(QUIESCED_LABEL) {
-            true => Ok(Holder::QuiescedGuest),
-            false => Err(Error::BlockHeld { key: record.key.clone() }),
+        match block::reserve(&self.inner.ledger.directories.block(record.id))? {
+            Some(block) => Ok(Held::ByUs(Some(block))),
+            None if request.is_of_quiet_guest(record) => Ok(Held::ByQuietGuest),
+            None => Err(Error::BlockHeld { key: record.key.clone() }),
         }
     }
 
-    /// One transaction, and one small file.
-    fn commit_now(&self, request: Request<'_>) -> Result<(), Error> {
+    /// One transaction, and one small file. No virtual machine gets the block before the record says that it is
+    /// committed; from then on [`Workshop::seal`](super::seal::Workshop::seal) sees to that.
+    fn commit_now(&self, request: Request<'_>, block: Option<Reserved>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let mut committed = None;
         ledger.change(|index| {
@@ -101,6 +110,7 @@ impl Snapshotter {
             committed = Some(Arc::clone(&record));
             Ok(vec![Change::UpdateSnapshot(record)])
         })?;
+        drop(block);
         let sealing = &self.inner.sealing;
         match committed {
             Some(record) if record.unsealed().is_some() => sealing.submit(record.id),
@@ -132,6 +142,11 @@ impl Snapshotter {
 }
 
 impl Request<'_> {
+    /// Whether a virtual machine that has the block promised not to write to it.
+    fn is_of_quiet_guest(&self, record: &Record) -> bool {
+        record.labels.contains_key(QUIESCED_LABEL) || self.labels.contains_key(QUIESCED_LABEL)
+    }
+
     /// The snapshot to be committed, if nothing forbids it.
     fn check<'i>(&self, index: &'i Index) -> Result<&'i Arc<Record>, Error> {
         index.check_free(self.profile, self.name)?;

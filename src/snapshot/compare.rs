@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::model::QUIESCED_LABEL;
 use super::record::{Record, SnapshotId, State};
-use super::{Error, Snapshotter};
+use super::{Error, Snapshotter, exported};
 use crate::expose::block::{self, Holder, MountedBlock};
 use crate::expose::idmap::IdMapping;
 use crate::expose::mount::Mount;
@@ -79,7 +79,8 @@ impl Snapshotter {
             Writable::Staged => Err(Error::NoMounts { key: record.key.clone() }),
             Writable::Block => {
                 let path = directories.block(record.id);
-                let holder = match block::is_held(&path)? {
+                // The process that serves it may have ended a moment ago, and its guest waits for the next one.
+                let holder = match exported::has_block(record) || block::is_held(&path)? {
                     false => Holder::Host,
                     true if record.labels.contains_key(QUIESCED_LABEL) => Holder::QuiescedGuest,
                     true => return Err(Error::BlockHeld { key: record.key.clone() }),

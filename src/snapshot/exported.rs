@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::model::QUIESCED_LABEL;
 use super::record::{Active, Record, State};
 use crate::expose::device::Layout;
-use crate::expose::export::{Image, Layer, Metadata, Wanted, place::Owner};
+use crate::expose::export::{Ending, Image, Layer, Metadata, Wanted, place::Owner};
 use crate::expose::plan::{Flavour, Lower, Writable};
 use crate::layer::chain::ChainKey;
 
@@ -17,10 +17,18 @@ const QUEUES: u16 = 2;
 
 /// Sees to it that the disks in the plan of this snapshot are served.
 pub(super) fn attach(ledger: &Ledger, record: &Record) -> Result<(), Error> {
-    match wanted(ledger, record)? {
-        Some(wanted) => Ok(ledger.exports.ensure(&record.id.to_string(), wanted)?),
-        None => Ok(()),
+    let Some(wanted) = wanted(ledger, record)? else { return Ok(()) };
+    let id = record.id.to_string();
+    ledger.exports.ensure(&id, wanted)?;
+    // It may have been committed or removed since the caller looked, and what that ended is here again.
+    match ledger.read(|index| index.by_id(record.id).map(|record| record.state.clone())) {
+        Some(State::View(_) | State::Active(_)) => {}
+        // A virtual machine that was quiet meanwhile has it still.
+        Some(State::Committed(_)) => ledger.exports.leave(&id),
+        // A layer is being made of the block, which nobody may have.
+        Some(State::Unsealed(_)) | None => ledger.exports.end(&id)?,
     }
+    Ok(())
 }
 
 /// Ends what serves the disks of a snapshot that is not any more.
@@ -32,15 +40,19 @@ pub(super) fn detach(ledger: &Ledger, record: &Record) {
 
 /// Takes the writable block back before it becomes a layer. A virtual machine that has it keeps it: then there is
 /// nothing that could be committed, or it promised to write nothing.
-pub(super) fn take_back(ledger: &Ledger, record: &Record) -> Result<(), Error> {
-    let id = record.id.to_string();
-    if disks(record).is_none()
-        || record.labels.contains_key(QUIESCED_LABEL)
-        || ledger.exports.is_connected(&id)?
-    {
+pub(super) fn take_back(ledger: &Ledger, record: &Record, is_of_quiet_guest: bool) -> Result<(), Error> {
+    if disks(record).is_none() || record.labels.contains_key(QUIESCED_LABEL) {
         return Ok(());
     }
-    Ok(ledger.exports.end(&id)?)
+    match ledger.exports.end_unless_connected(&record.id.to_string())? {
+        Ending::Connected if !is_of_quiet_guest => Err(Error::BlockHeld { key: record.key.clone() }),
+        Ending::Connected | Ending::Ended => Ok(()),
+    }
+}
+
+/// Whether a process of ours serves what this snapshot writes to, or is about to again.
+pub(super) fn has_block(record: &Record) -> bool {
+    disks(record).is_some_and(|(_, has_block)| has_block)
 }
 
 /// After a commit: what a virtual machine still has is served on, but not again.
@@ -48,11 +60,12 @@ pub(super) fn leave(ledger: &Ledger, record: &Record) {
     ledger.exports.leave(&record.id.to_string());
 }
 
-/// Ends what an earlier daemon had served, and no snapshot has any more.
+/// Ends what an earlier daemon had served, and no snapshot has any more. What a virtual machine kept through a commit
+/// stays, as [`leave`] says.
 pub(super) fn sweep(ledger: &Ledger) -> Result<(), Error> {
     let is_known = |id: &str| {
         let record = id.parse().ok().and_then(|id| ledger.read(|index| index.by_id(id).cloned()));
-        record.is_some_and(|record| disks(&record).is_some())
+        record.is_some_and(|record| disks(&record).is_some() || matches!(record.state, State::Committed(_)))
     };
     Ok(ledger.exports.sweep(is_known)?)
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Error;
 use super::directory::WRITABLE_NAMES;
 use super::ledger::Ledger;
-use super::record::{Committed, SnapshotId, Unsealed};
+use super::record::{Committed, Record, SnapshotId, Unsealed};
 use super::unshift::unshift;
-use crate::expose::block::{Holder, MountedBlock};
+use crate::expose::block::{self, Holder, MountedBlock, Reserved};
 use crate::expose::plan::Writable;
 use crate::image::tree::Tree;
 use crate::layer::{HashTree, LayerRecord, Staging, written};
@@ -30,6 +30,7 @@ impl Workshop {
         if !self.ledger.directories.has_written(id, unsealed.writable) {
             return Err(Error::WrittenLost);
         }
+        let _block = self.reserve(&record, unsealed)?;
         let (staging, layer) = self.convert(id, unsealed, Holder::Host, stop)?;
         let (key, image_bytes) = (layer.key.clone(), layer.image_bytes);
         self.ledger.publish(staging, layer, |index| {
@@ -42,6 +43,15 @@ impl Workshop {
         tracing::info!(profile, name, layer = %key, image_bytes, "made a layer of what was written");
         self.discard_written(id);
         Ok(())
+    }
+
+    /// Keeps virtual machines from a block while it is read.
+    fn reserve(&self, record: &Record, unsealed: &Unsealed) -> Result<Option<Reserved>, Error> {
+        if unsealed.writable != Writable::Block {
+            return Ok(None);
+        }
+        let reserved = block::reserve(&self.ledger.directories.block(record.id))?;
+        reserved.map(Some).ok_or_else(|| Error::BlockHeld { key: record.key.clone() })
     }
 
     /// Makes the file of a layer of what a snapshot wrote. The layer's name is the snapshot's, so that a

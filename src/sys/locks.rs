@@ -35,30 +35,57 @@ pub fn take(file: &File) -> io::Result<Taken> {
     if has_flock(file)? {
         return Ok(Taken::ByAnother);
     }
-    let lock = whole_file();
-    // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    match result {
-        0 => Ok(Taken::Now),
-        _ => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::ByAnother),
-            error => Err(error),
-        },
+    match set(file, libc::F_OFD_SETLK, libc::F_WRLCK) {
+        Ok(()) => Ok(Taken::Now),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::ByAnother),
+        Err(error) => Err(error),
     }
 }
 
-/// A lock for writing on all bytes, also on those behind the end.
-fn whole_file() -> libc::flock {
+/// Takes a record lock for reading on the whole of `file`, which must be open for reading. Others may have such locks,
+/// too; this waits while somebody has one for writing, such as [`take`] gives.
+///
+/// # Errors
+/// What the kernel says.
+pub fn share(file: &File) -> io::Result<()> {
+    loop {
+        match set(file, libc::F_OFD_SETLKW, libc::F_RDLCK) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Gives up what [`take`] or [`share`] gave.
+///
+/// # Errors
+/// What the kernel says.
+pub fn release(file: &File) -> io::Result<()> {
+    set(file, libc::F_OFD_SETLK, libc::F_UNLCK)
+}
+
+/// Changes our lock on the whole of `file` to one of this kind.
+fn set(file: &File, command: libc::c_int, kind: libc::c_int) -> io::Result<()> {
+    let lock = whole_file(kind);
+    // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A lock on all bytes, also on those behind the end.
+fn whole_file(kind: libc::c_int) -> libc::flock {
     // SAFETY: the structure is plain numbers, for which zero is a value.
     let mut lock: libc::flock = unsafe { zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock
 }
 
 /// Whether a lock for writing on the whole file would meet another.
 fn has_record_lock(file: &File) -> io::Result<bool> {
-    let mut lock = whole_file();
+    let mut lock = whole_file(libc::F_WRLCK);
     // SAFETY: the call takes a `struct flock`, which outlives it; `file` keeps the descriptor open.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     match result {
@@ -125,5 +152,26 @@ mod tests {
         assert!(!is_held(&looking).unwrap());
         flock(&theirs, FlockOperation::NonBlockingLockShared).unwrap();
         assert_eq!(take(&looking).unwrap(), Taken::ByAnother);
+    }
+
+    #[test]
+    fn those_who_share_a_lock_keep_out_who_wants_it_alone_and_wait_for_him() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("connected");
+        let (one, other, alone) = (open(&path), open(&path), open(&path));
+        share(&one).unwrap();
+        share(&other).unwrap();
+        assert_eq!(take(&alone).unwrap(), Taken::ByAnother);
+        release(&one).unwrap();
+        assert_eq!(take(&alone).unwrap(), Taken::ByAnother);
+        release(&other).unwrap();
+        assert_eq!(take(&alone).unwrap(), Taken::Now);
+        std::thread::scope(|scope| {
+            let sharing = scope.spawn(|| share(&one));
+            // Whether it waits already or comes later: it gets the lock when this one is given up.
+            release(&alone).unwrap();
+            sharing.join().unwrap().unwrap();
+        });
+        assert_eq!(take(&alone).unwrap(), Taken::ByAnother);
     }
 }

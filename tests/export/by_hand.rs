@@ -1,16 +1,23 @@
 //! `nexuserofs export`, started by an operator.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nexuserofs::expose::export::{Place, Role, Running};
 use nexuserofs::layer::{HashTree, build};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
 use crate::driver::Driver;
 use crate::node::{PROGRAM, wait_for};
+use crate::skipped::skip;
+
+/// A user who is not root.
+const USER: u32 = 65534;
 
 /// A layer with a hash tree, and beside it the file that tells of it.
 fn layer(directory: &Path) -> PathBuf {
@@ -31,8 +38,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::start_as(Command::new(PROGRAM), arguments)
+    }
+
+    /// Started by this command, to which the arguments are added.
+    fn start_as(mut command: Command, arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(PROGRAM);
         command.arg("export").arg("--directory").arg(directory.path().join("vm"));
         let child = command.args(arguments(directory.path())).stderr(Stdio::piped()).spawn().unwrap();
         let serving = Self { child, directory };
@@ -99,6 +110,28 @@ fn a_damaged_block_is_an_error_and_a_line_in_the_log() {
     let line = log.lines().find(|line| line.contains("hash tree")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("layer.erofs") && line.contains("offset=4096"), "{line}");
     assert!(line.contains("data of /one"), "{line}");
+}
+
+#[test]
+fn nobody_looks_into_the_process_of_a_user_either() {
+    let mut command = Command::new(PROGRAM);
+    if geteuid().is_root() {
+        command.uid(USER).gid(USER);
+        if let Err(error) = command.output() {
+            let test = "nobody_looks_into_the_process_of_a_user_either";
+            return skip(test, format!("another user cannot start the program where it lies: {error}"));
+        }
+    }
+    let serving = Serving::start_as(command, |directory| {
+        let layer = layer(directory);
+        fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&layer, Permissions::from_mode(0o644)).unwrap();
+        vec![layer.display().to_string()]
+    });
+    serving.connect(Role::Image);
+    // What is not dumpable is root's here, whosever process it is (proc(5)).
+    let owner = fs::metadata(format!("/proc/{}/status", serving.child.id())).unwrap().uid();
+    assert_eq!(owner, 0);
 }
 
 #[test]

@@ -117,7 +117,10 @@ fn an_operator_has_the_files_of_a_chain_checked() {
     assert!(line.contains("delete the chain's directory"), "{line}");
 
     let said = refusal(&arguments(&layers[1..]));
-    assert!(said.contains("name all layers that it was made of"), "{said}");
+    assert!(said.contains("merged of 3 layers, and 2 are named"), "{said}");
+    let others: Vec<PathBuf> = [&layers[..1], &layers[2..], &layers[1..2]].concat();
+    let said = refusal(&arguments(&others));
+    assert!(said.contains("the oldest first") && said.contains(others[1].to_str().unwrap()), "{said}");
     fs::remove_file(metadata.with_file_name("chain.json")).unwrap();
     let said = refusal(&arguments(&layers));
     assert!(said.contains("no chain.json") && said.contains("--root-hash"), "{said}");

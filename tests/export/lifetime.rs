@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nexuserofs::error::{Classify as _, Kind};
 use nexuserofs::expose::export::Role;
-use nexuserofs::snapshot::{Error, Labels};
+use nexuserofs::snapshot::Labels;
 use serde_json::Value;
 
 use crate::driver::Driver;
@@ -150,38 +150,6 @@ fn what_no_snapshot_has_any_more_is_ended_at_the_next_start() {
 }
 
 #[test]
-fn a_block_becomes_a_layer_when_no_machine_has_it() {
-    let node = Node::start();
-    node.prepare(MERGED, "vm", None);
-    let [_, writable] = sockets(&node);
-    let driver = Driver::connect(&writable, 1, 64);
-    let commit = || node.snapshotter().commit(MERGED, "made", "vm", None, Labels::new());
-    let connected = || connections(&node).filter(|[begun, ended]| begun > ended);
-    wait_for("the connection to be told", connected);
-    assert!(matches!(commit(), Err(Error::BlockHeld { .. })));
-    let pid = node.pid().unwrap();
-    drop(driver);
-    wait_for("the machine's end to be told", || connected().is_none().then_some(()));
-    commit().unwrap();
-    assert!(!lives(pid));
-    assert_eq!(node.places(), []);
-}
-
-/// Begun and ended connections to the writable block, as they are told.
-fn connections(node: &Node) -> Option<[u64; 2]> {
-    let told = exports(node);
-    let disk = told[0]["disks"].as_array()?.iter().find(|disk| disk["serial"] == "writable")?;
-    Some([disk["connections"].as_u64()?, disk["disconnections"].as_u64()?])
-}
-
-fn exports(node: &Node) -> Value {
-    let output =
-        Command::new(PROGRAM).args(["--json", "exports", "--root"]).arg(node.root()).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-#[test]
 fn what_was_done_is_listed() {
     let node = Node::start();
     let image = node.image(MERGED);
@@ -191,7 +159,7 @@ fn what_was_done_is_listed() {
     assert_eq!(driver.read(0, 0, PIECE), 0);
     assert!(driver.read(0, 1 << 40, PIECE) < 0, "beyond the end");
     let disk = wait_for("the numbers", || {
-        let told = exports(&node);
+        let told = node.exports();
         assert_eq!((&told[0]["profile"], &told[0]["key"]), (&MERGED.into(), &"vm".into()));
         assert_eq!(told[0]["pid"], node.pid().unwrap());
         let disk = told[0]["disks"].as_array()?.first()?.clone();

@@ -10,6 +10,7 @@
 mod archive;
 mod by_hand;
 mod checked;
+mod commit;
 mod confined;
 #[path = "../helpers/vhost_driver.rs"]
 mod driver;

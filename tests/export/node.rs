@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use nexuserofs::expose::mount::Mount;
 use nexuserofs::image::digest::Digest;
 use nexuserofs::layer::{HashTree, LayerRecord, Protection, build};
 use nexuserofs::snapshot::{Labels, Profile, SnapshotSettings, Snapshotter};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::archive::{Entry, archive};
@@ -37,8 +39,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Self::start_with(PROGRAM)
+    }
+
+    /// A snapshotter that has disks served by this program.
+    pub(crate) fn start_with(program: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let snapshotter = Some(open(root.path()));
+        let snapshotter = Some(open_with(root.path(), program));
         Self { root, snapshotter }
     }
 
@@ -54,7 +61,7 @@ impl Node {
     pub(crate) fn restart(&mut self, between: impl FnOnce()) {
         drop(self.snapshotter.take());
         between();
-        self.snapshotter = Some(open(self.root.path()));
+        self.snapshotter = Some(open_with(self.root.path(), PROGRAM));
     }
 
     /// Three layers: the last commit is `c`.
@@ -90,6 +97,14 @@ impl Node {
         let only = found.next().unwrap();
         assert_eq!(found.next(), None);
         only
+    }
+
+    /// What the operator's tool tells of all exports.
+    pub(crate) fn exports(&self) -> Value {
+        let mut tool = Command::new(PROGRAM);
+        let output = tool.args(["--json", "exports", "--root"]).arg(self.root()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The number of the process that serves the only export.
@@ -130,10 +145,6 @@ impl Drop for Node {
             }
         }
     }
-}
-
-fn open(root: &Path) -> Snapshotter {
-    open_with(root, PROGRAM)
 }
 
 /// A snapshotter that has disks served by this program.

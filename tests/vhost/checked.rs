@@ -141,6 +141,21 @@ fn a_damaged_tree_hides_what_it_covers() {
     assert_eq!(found, [(128, Some(tree.clone())), (255, Some(tree))]);
 }
 
+#[test]
+fn a_layer_that_was_replaced_does_not_fill_the_log() {
+    let (layer, parameters, geometry) = layer(1, 1100);
+    let other = pattern(2, geometry.hash_offset());
+    layer.as_file().write_all_at(&other, 0).unwrap();
+    let (disk, reports) = disk(&[(&layer, &parameters)]);
+    let exported = Exported::new(disk, 1);
+    let mut driver = Driver::connect(&exported.socket(), 1, 128);
+    for block in 0..1100 {
+        assert_eq!(driver.read(0, 512 + block * BLOCK, 4096), EIO, "{block}");
+    }
+    assert_eq!(reports.lock().unwrap().len(), 1024);
+    assert_eq!(exported.counters.counts().damaged, 1100);
+}
+
 /// A layer that the operator's tool made, with `/one` of 200 blocks and `/two` of 100.
 fn built() -> (NamedTempFile, Parameters) {
     let place = tempfile::tempdir().unwrap();

@@ -31,13 +31,16 @@ pub enum Disk<'a> {
     Block(&'a Path),
 }
 
-/// Whether what a guest reads is checked against the layers' trees.
+/// Whether what a guest reads is checked against hash trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
+pub enum Verify<'a> {
     /// It is not.
     No,
     /// It is; each layer has its parameters beside it.
-    Yes,
+    Merged {
+        /// The root hash of the tree over metadata and layers, which lies beside the metadata.
+        root: &'a str,
+    },
 }
 
 /// Exports a disk on a socket in `directory`, which is made if it is missing. `programs` is where cargo put the
@@ -45,7 +48,7 @@ pub enum Verify {
 ///
 /// # Errors
 /// The exporter cannot be started, or refuses the disk.
-pub fn export(programs: &Path, disk: &Disk<'_>, directory: &Path, verify: Verify) -> Result<Exporter> {
+pub fn export(programs: &Path, disk: &Disk<'_>, directory: &Path, verify: Verify<'_>) -> Result<Exporter> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     let mut command = Command::new(programs.join("nexuserofs"));
     command.arg("export").arg("--directory").arg(directory);
@@ -55,8 +58,8 @@ pub fn export(programs: &Path, disk: &Disk<'_>, directory: &Path, verify: Verify
         Disk::Partitions(layers) => command.args(*layers),
         Disk::Block(file) => command.arg("--writable").arg(file),
     };
-    if verify == Verify::Yes {
-        command.arg("--verify");
+    if let Verify::Merged { root } = verify {
+        command.args(["--verify", "--root-hash", root]);
     }
     let serial = if matches!(disk, Disk::Block(_)) { WRITABLE } else { IMAGE };
     Exporter::start(command, &directory.join(format!("{serial}.sock"))).context("our exporter")

@@ -172,6 +172,18 @@ pub(super) enum Error {
         path = path.display()
     )]
     NoMetadataTree { path: PathBuf },
+    /// Merged metadata of more or fewer layers than are named.
+    #[error(
+        "{path} was merged of {merged} layers, and {named} are named: name all of them, the oldest first",
+        path = path.display()
+    )]
+    LayersOfMetadata { path: PathBuf, merged: usize, named: usize },
+    /// Merged metadata of other layers than those that are named.
+    #[error(
+        "{path} has another layer in the place of {layer}: name the layers that it was merged of, the oldest first",
+        path = path.display(), layer = layer.display()
+    )]
+    LayerOfMetadata { path: PathBuf, layer: PathBuf },
     /// Disks that are not served.
     #[error(transparent)]
     Export(#[from] export::Error),
@@ -204,6 +216,8 @@ impl From<&Error> for Exit {
             | Error::TarsNeedPlatform
             | Error::RegoNeedsImages
             | Error::NoMetadataTree { .. }
+            | Error::LayersOfMetadata { .. }
+            | Error::LayerOfMetadata { .. }
             | Error::Exists { .. } => Self::Usage,
             Error::Layout { .. }
             | Error::LayerCount { .. }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::place::Closing;
 use super::specification::Identity;
 use super::{Error, Place, Role, Running, Wanted, tally};
 use crate::config::{LogFormat, LogLevel, LogSettings};
@@ -78,6 +79,15 @@ struct Shared {
     is_ending: AtomicBool,
 }
 
+/// What became of an export that was to end unless a monitor is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has ended, or there was none.
+    Ended,
+    /// A monitor is connected, or was when the process ended that is about to be started again.
+    Connected,
+}
+
 /// An export.
 #[derive(Debug)]
 struct Entry {
@@ -137,32 +147,39 @@ impl Exports {
     /// If something of it cannot be taken away.
     pub fn end(&self, id: &str) -> Result<(), Error> {
         let place = self.place(id);
-        match self.forget(id) {
-            Some(entry) => {
-                let mut entry = lock(&entry);
-                if let State::Served { by, .. } = std::mem::replace(&mut entry.state, State::Removed) {
-                    by.end();
-                }
-            }
+        let watched = self.forget(id).map(|entry| std::mem::replace(&mut lock(&entry).state, State::Removed));
+        let running = match watched {
+            Some(State::Served { by, .. }) => Some(by),
             None if !place.directory().exists() => return Ok(()),
-            None => {
-                if let Some(running) = Running::find(&place)? {
-                    running.end();
-                }
-            }
+            _ => Running::find(&place)?,
+        };
+        if let Some(running) = running {
+            running.end();
         }
         place.remove()
     }
 
-    /// Whether a monitor is connected to one of its disks, as far as the process has said so: up to a second ago.
+    /// Ends an export as [`Exports::end`] does, unless a monitor is connected to one of its disks. None connects between
+    /// the look and the end.
     ///
     /// # Errors
-    /// If what it said cannot be read.
-    pub fn is_connected(&self, id: &str) -> Result<bool, Error> {
-        match tally::read(&self.place(id)) {
-            Err(error) if error.is_not_found() => Ok(false),
-            tally => Ok(tally?.disks.iter().any(tally::DiskTally::is_connected)),
+    /// If it cannot be looked, or as [`Exports::end`].
+    pub fn end_unless_connected(&self, id: &str) -> Result<Ending, Error> {
+        let place = self.place(id);
+        let closed = match place.close() {
+            Ok(Closing::Connected) => return Ok(Ending::Connected),
+            Ok(Closing::Closed(closed)) => Some(closed),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
+        // Without a process that says otherwise, what the last one said counts: its monitor waits for the next.
+        let is_told = closed.is_some() && Running::find(&place)?.is_some();
+        if !is_told && was_connected(&place)? {
+            return Ok(Ending::Connected);
         }
+        self.end(id)?;
+        drop(closed);
+        Ok(Ending::Ended)
     }
 
     /// Ends the exports that `is_known` does not know, which an earlier daemon left.
@@ -336,6 +353,14 @@ impl Shared {
             entry.failures = entry.failures.saturating_add(1);
             entry.state = State::Waiting { until: Instant::now() + LONGEST_PAUSE };
         }
+    }
+}
+
+/// Whether a monitor was connected to one of the disks when the process wrote its numbers the last time.
+fn was_connected(place: &Place) -> Result<bool, Error> {
+    match tally::read(place) {
+        Err(error) if error.is_not_found() => Ok(false),
+        tally => Ok(tally?.disks.iter().any(tally::DiskTally::is_connected)),
     }
 }
 

@@ -28,7 +28,7 @@ pub mod tally;
 mod wanted;
 
 pub use error::Error;
-pub use exports::{Exports, Launch};
+pub use exports::{Ending, Exports, Launch};
 pub use place::{Place, Role};
 pub use running::Running;
 pub use wanted::{Image, Layer, Metadata, Wanted};

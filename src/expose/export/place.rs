@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::store;
+use crate::sys::locks;
 
 /// The directory of all exports, below the root.
 pub const DIRECTORY: &str = "exports";
@@ -18,6 +19,8 @@ pub const DIRECTORY: &str = "exports";
 const OWNER_NAME: &str = "export.json";
 /// Locked by the process that serves.
 const LOCK_NAME: &str = "lock";
+/// Locked for reading by it while a monitor is connected to one of the disks.
+const CONNECTED_NAME: &str = "connected";
 /// What it did.
 const TALLY_NAME: &str = "tally";
 
@@ -65,6 +68,26 @@ pub struct Owner {
     pub profile: String,
     /// The snapshot's key, as containerd gives it.
     pub key: String,
+}
+
+/// What came of an attempt to keep monitors from connecting.
+#[derive(Debug)]
+pub(super) enum Closing {
+    /// None is connected, and none connects as long as this lives.
+    Closed(Closed),
+    /// One is connected already.
+    Connected,
+}
+
+/// Keeps monitors from connecting.
+#[derive(Debug)]
+pub(super) struct Closed(File);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        // By name: a process that is being started has the descriptor, too, for a moment.
+        let _ = locks::release(&self.0);
+    }
 }
 
 /// The directory of an export.
@@ -127,6 +150,25 @@ impl Place {
     /// The same, which is made if it is missing.
     pub(super) fn create_lock(&self) -> Result<File, Error> {
         self.open_or_create(LOCK_NAME)
+    }
+
+    /// The file that has a lock for reading on it while a monitor is connected, which is made if it is missing.
+    pub(super) fn create_connected(&self) -> Result<File, Error> {
+        self.open_or_create(CONNECTED_NAME)
+    }
+
+    /// Keeps monitors from connecting.
+    ///
+    /// # Errors
+    /// If it is not known whether one is connected: there is no process, or one of a release that does not tell.
+    pub(super) fn close(&self) -> Result<Closing, store::Error> {
+        let path = self.directory.join(CONNECTED_NAME);
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(store::Error::io("open", &path))?;
+        match locks::take(&file).map_err(store::Error::io("lock", &path))? {
+            locks::Taken::Now => Ok(Closing::Closed(Closed(file))),
+            locks::Taken::ByAnother => Ok(Closing::Connected),
+        }
     }
 
     /// The file that the process writes into what it did, which is made if it is missing.

@@ -97,7 +97,8 @@ fn export(disk: &Disk, files: &mut Files) -> Result<Export, Error> {
             vhost_user::Disk::image(map, parts, vhost_user::log_damage)?
         }
     };
-    Ok(Export::new(contents, serial, disk.queues)?)
+    let connected = File::from(files.take(disk.connected)?);
+    Ok(Export::new(contents, serial, disk.queues)?.with_presence(connected))
 }
 
 fn part(file: &specification::File, files: &mut Files) -> Result<Part, Error> {

@@ -60,6 +60,7 @@ impl Running {
         let (specification, files) = wanted.open(place, launch.identity, launch.log)?;
         let (ours, theirs) = UnixStream::pair().map_err(Error::HandOver)?;
         ours.set_read_timeout(Some(START)).map_err(Error::HandOver)?;
+        ours.set_write_timeout(Some(START)).map_err(Error::HandOver)?;
         let running = spawn(launch, theirs)?;
         let told = hand_over::send(&ours, &specification, &files).and_then(|()| hand_over::confirm(&ours));
         match told {
@@ -106,7 +107,7 @@ impl AsFd for Running {
 /// A process of its own, with this as its standard input. It inherits standard error, which is the log.
 fn spawn(launch: &Launch, input: UnixStream) -> Result<Running, Error> {
     let failed = |source: io::Error| Error::Program { program: launch.program.clone(), source };
-    let child = Command::new(&launch.program)
+    let mut child = Command::new(&launch.program)
         .args(["export", "--told"])
         .env_clear()
         .current_dir("/")
@@ -116,6 +117,12 @@ fn spawn(launch: &Launch, input: UnixStream) -> Result<Running, Error> {
         .map_err(failed)?;
     let pid = Pid::from_child(&child);
     // It is ours and not waited for, so its number is no other's.
-    let descriptor = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
-    Ok(Running { descriptor: Arc::new(descriptor), pid })
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) => Ok(Running { descriptor: Arc::new(descriptor), pid }),
+        Err(error) => {
+            // Nobody would wait for it. It has heard nothing yet, so nothing is lost with it.
+            let _ = child.kill().and_then(|()| child.wait());
+            Err(failed(error.into()))
+        }
+    }
 }

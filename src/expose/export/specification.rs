@@ -64,6 +64,8 @@ pub struct Disk {
     pub queues: u16,
     /// Where monitors connect.
     pub listener: Slot,
+    /// Locked for reading while a monitor is connected.
+    pub connected: Slot,
     /// What is on it.
     pub contents: Contents,
 }

@@ -98,8 +98,10 @@ impl Wanted {
     }
 
     fn disk(&self, role: Role, contents: Contents, place: &Place, files: &mut Files) -> Result<Disk, Error> {
+        // Opened for each: locks are those of what was opened.
+        let connected = files.add(place.create_connected()?);
         let listener = files.add(place.listen(role)?);
-        Ok(Disk { serial: role.serial().to_owned(), queues: self.queues, listener, contents })
+        Ok(Disk { serial: role.serial().to_owned(), queues: self.queues, listener, connected, contents })
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::crash::{copy_tree, faulty};
-use super::host::{DIR, Host, kind, settings};
+use super::host::{BLOCK, DIR, Host, kind, settings};
 use super::plan::upper_of;
 use super::written::{commit_file, read_newest};
 use crate::error::Kind as Failure;
 use crate::skipped::skip;
 use crate::snapshot::{Error, Kind, Labels, Missing, Snapshotter};
+use crate::sys::locks;
 
 /// Takes away the place where layers are made, so that none can be; the second call gives it back.
 fn move_staging(root: &Path, away: bool) {
@@ -93,6 +94,35 @@ fn a_start_makes_the_layers_that_are_missing() {
     assert_eq!(host.report.swept.len(), 2, "{:?}", host.report);
     let view = host.snapshotter.view(DIR, "v", Some("a"), Labels::new()).unwrap();
     assert_eq!(read_newest(&view, "/a").unwrap(), "content of a");
+    host.assert_consistent();
+}
+
+#[test]
+fn no_layer_is_made_of_a_block_while_a_machine_has_it() {
+    let test = "no_layer_is_made_of_a_block_while_a_machine_has_it";
+    let host = Host::new();
+    let s = &host.snapshotter;
+    let mounts = s.prepare(BLOCK, "k", None, Labels::new()).unwrap();
+    let block = mounts.iter().map(|mount| Path::new(&mount.source)).find(|source| source.is_file()).unwrap();
+    move_staging(host.root.path(), true);
+    s.commit(BLOCK, "a", "k", None, Labels::new()).unwrap();
+    assert_eq!(kind(s.usage(BLOCK, "a")), Failure::Internal);
+    move_staging(host.root.path(), false);
+    // Somebody opens it although it was committed.
+    let machine = fs::File::options().read(true).write(true).open(block).unwrap();
+    assert_eq!(locks::take(&machine).unwrap(), locks::Taken::Now);
+    let error = s.usage(BLOCK, "a").unwrap_err();
+    assert!(
+        matches!(&error, Error::NotSealed { reason, .. } if matches!(**reason, Error::BlockHeld { .. })),
+        "{error}"
+    );
+    drop(machine);
+    match s.usage(BLOCK, "a") {
+        Err(error) if !rustix::process::geteuid().is_root() => {
+            skip(test, format!("mounting needs root: {error}"))
+        }
+        made => drop(made.unwrap()),
+    }
     host.assert_consistent();
 }
 

@@ -57,9 +57,10 @@ fn a_verified_device_is_what_the_manifest_lists() {
     let device = |options: &[&str]| {
         let device = ["device", "--output", &place.arg("device"), "--layout=verified"];
         let made = lines(&[&device, options, &layers].concat()).remove(0);
-        (text(&made, "file"), made["bytes"].as_u64().unwrap())
+        (text(&made, "file"), made["bytes"].as_u64().unwrap(), text(&made, "root_hash"))
     };
-    let ((flat, bytes), (vmdk, same)) = (device(&["--flat"]), device(&[]));
+    let ((flat, bytes, root), (vmdk, same, same_root)) = (device(&["--flat"]), device(&[]));
+    assert_eq!(root, same_root);
     assert!(flat.ends_with("/verified.img") && vmdk.ends_with("/verified.vmdk"));
     assert_eq!((check(vmdk.as_ref()).unwrap().sectors() * 512, same), (bytes, bytes));
 
@@ -77,6 +78,7 @@ fn a_verified_device_is_what_the_manifest_lists() {
     let mut data = &device[..blocks as usize * 4096];
     let tree = Leaves::of(&mut data).unwrap().into_tree(blocks).unwrap();
     assert_eq!(merged["verity"]["root_digest"], tree.root().to_string());
+    assert_eq!(root, tree.root().to_string());
     let single = manifest(&tars[..1]);
     assert!(single["manifest"].get("merged").is_none(), "{single}");
 }

@@ -3,7 +3,9 @@
 use std::fs;
 
 use rustix::io::Errno;
-use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, setrlimit, setsid};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit, setsid,
+};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::expose::export::Error;
@@ -37,6 +39,14 @@ pub(super) fn become_another(identity: Identity) -> Result<(), Error> {
         set_thread_res_uid(uid, uid, uid).map_err(|error| cannot("the rights of root", &error))?;
     }
     set_no_new_privs(true).map_err(|error| cannot("new rights", &error))
+}
+
+/// Keeps the guest's memory, which the process maps, out of core dumps and from debuggers of the same user.
+///
+/// A limit of 0 holds for files only: where the kernel pipes core dumps to a program (core(5)), it does that
+/// whatever the limit is. A change of user sets this back, so it comes after that.
+pub(super) fn hide_memory() -> Result<(), Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| cannot("core dumps", &error))
 }
 
 fn cannot(what: &'static str, error: &dyn std::error::Error) -> Error {

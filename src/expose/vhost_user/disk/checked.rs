@@ -33,6 +33,9 @@ const CHECKED_BLOCKS: u64 = 32;
 /// Most damaged blocks of a file of which it is told whose they are: its metadata is read for each.
 const NAMED_BLOCKS: usize = 16;
 
+/// Most damaged blocks of a file that are reported: a file that was replaced has nothing else.
+const REPORTED_BLOCKS: usize = 1024;
+
 /// A block that is not what the hash tree says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedBlock {
@@ -199,11 +202,11 @@ impl Checked {
         TreeBlock { file: self.tree.path(&part.path).to_owned(), offset }
     }
 
-    /// Reports a block, unless it was: a guest that asks for it again and again must not fill the log.
+    /// Reports a block, unless it was, or enough were: a guest that asks for it again and again must not fill the log.
     fn report(&self, part: &Part, block: u64, tree: Option<TreeBlock>, report: &Report) {
         let reported = {
             let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            reported.insert(block).then(|| reported.len())
+            (reported.len() < REPORTED_BLOCKS && reported.insert(block)).then(|| reported.len())
         };
         let Some(reported) = reported else { return };
         let offset = block * BLOCK_SIZE;

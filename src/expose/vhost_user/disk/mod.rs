@@ -69,8 +69,8 @@ pub(super) enum Contents {
 impl Disk {
     /// An image that is laid out as `map` says. `parts` are the files that it names, in the order of their numbers.
     ///
-    /// `report` is told of every block that is not what its tree says, once of each, on the thread that answers the
-    /// guest. [`log_damage`] is one.
+    /// `report` is told of every block that is not what its tree says, once of each and of 1024 of a file at most, on the
+    /// thread that answers the guest. [`log_damage`] is one.
     ///
     /// # Errors
     /// If a file is missing, is open for writing, is no regular file or is shorter than the map says, or a tree is in

@@ -1,5 +1,6 @@
 //! One monitor after the other.
 
+use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use vhost_user_backend::VhostUserDaemon;
 
 use super::Stop;
 use super::backend::{Backend, MOST_QUEUES};
+use super::presence::Presence;
 use crate::expose::vhost_user::device::Device;
 use crate::expose::vhost_user::{Counters, Disk, Error, Serial};
 
@@ -19,6 +21,7 @@ use crate::expose::vhost_user::{Counters, Disk, Error, Serial};
 pub struct Export {
     device: Arc<Device>,
     queues: u16,
+    presence: Option<Presence>,
 }
 
 impl Export {
@@ -31,7 +34,14 @@ impl Export {
             return Err(Error::Queues { queues, most: MOST_QUEUES });
         }
         let counters = Arc::new(Counters::default());
-        Ok(Self { device: Arc::new(Device { disk, serial, counters }), queues })
+        Ok(Self { device: Arc::new(Device { disk, serial, counters }), queues, presence: None })
+    }
+
+    /// The same, which tells others by a lock for reading on `file` that a monitor is connected. Nobody connects while
+    /// another has a lock for writing on it.
+    #[must_use]
+    pub fn with_presence(self, file: File) -> Self {
+        Self { presence: Some(Presence::new(file)), ..self }
     }
 
     /// What it did up to now, for any thread to look at.
@@ -58,6 +68,9 @@ impl Export {
     }
 
     fn serve_one(&self, listener: &mut Listener, stop: &Stop) -> Result<(), Error> {
+        // Before the connection is accepted, and until the last thread has ended that serves it.
+        let present = self.presence.as_ref().map(Presence::begin).transpose();
+        let _present = present.map_err(Error::socket("say that a monitor is connected"))?;
         let backend = Arc::new(Backend::new(Arc::clone(&self.device), self.queues)?);
         let memory = backend.memory();
         let name = format!("vhost-{}", self.device.serial);

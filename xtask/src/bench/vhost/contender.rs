@@ -53,7 +53,12 @@ pub(super) fn all(
     let mut all = vec![
         ours(Role::OurRaw, "ours, one file", Disk::File(&flat), ours::Verify::No)?,
         ours(Role::OurLayers, "ours, layers", layers, ours::Verify::No)?,
-        ours(Role::OurVerified, "ours, layers, --verify", layers, ours::Verify::Yes)?,
+        ours(
+            Role::OurVerified,
+            "ours, layers, --verify",
+            layers,
+            ours::Verify::Merged { root: &image.root },
+        )?,
     ];
     for (role, format, file) in
         [(Role::PeerRaw, "raw", flat.clone()), (Role::PeerLayers, "vmdk", image.vmdk())]

@@ -19,6 +19,8 @@ const LAYER_BYTES: usize = 16 << 20;
 pub(super) struct Image {
     /// Files of the layers, the oldest first.
     pub(super) layers: Vec<PathBuf>,
+    /// Root hash of the tree over the metadata and all layers.
+    pub(super) root: String,
     /// Directory of the merged disk.
     home: PathBuf,
     /// Size of the disk in bytes.
@@ -34,7 +36,11 @@ impl Image {
         let device = || Run::new(&tool).arg("device").arg("--output").arg(&home);
         device().args(&layers).run()?;
         device().arg("--flat").args(&layers).run()?;
-        let mut image = Self { layers, home, bytes: 0 };
+        // The tree lies beside the same metadata then.
+        let verified = Run::new(&tool).args(["--json", "device", "--layout=verified", "--output"]).arg(&home);
+        let made: serde_json::Value = serde_json::from_str(&verified.args(&layers).output()?)?;
+        let root = made[0]["root_hash"].as_str().context("the disk has no root hash")?.to_owned();
+        let mut image = Self { layers, root, home, bytes: 0 };
         image.bytes = fs::metadata(image.flat()).context("look at the disk's file")?.len();
         image.warm()?;
         Ok(image)
