@@ -214,7 +214,7 @@ const MACHINE: &str = "/testbed/machine";
 
 /// What that root is made of: directories of the machine, and these besides under the names that they have inside.
 fn machine(shared: &[(&Path, &Path)]) -> Vec<(PathBuf, PathBuf)> {
-    let own = ["/usr", "/bin", "/lib", "/lib64", "/dev"].map(Path::new).into_iter();
+    let own = ["/usr", "/bin", "/lib", "/lib64", "/opt", "/dev"].map(Path::new).into_iter();
     let own = own.filter(|directory| directory.is_dir()).map(|directory| (directory, directory));
     let all = own.chain(shared.iter().copied());
     all.map(|(source, target)| (source.to_owned(), below(Path::new(MACHINE), target))).collect()

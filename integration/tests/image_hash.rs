@@ -1,10 +1,15 @@
-//! One image has one image hash: computed by the tool in any build, with one processor and with all, on this machine and
-//! in a guest with another kernel and another C library, and listed of the layers that the daemon made for containerd.
+//! One image has one image hash: computed by the tool in any build, with one processor and with eight, on this machine and
+//! in a guest with another kernel, and listed of the layers that the daemon made for containerd.
+//!
+//! How many layers are unpacked at once follows from the processors, as far as containerd hands them on (four at once, on these
+//! nodes); each takes four or five threads. The tool takes one layer after the other, on as many. The guest has eight
+//! processors, emulated.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,15 +24,18 @@ use nexuserofs_integration::guest::Workshop;
 use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::guest::harness::{self, Needs, Test, image};
 use nexuserofs_integration::guest::init::PAYLOAD;
+use nexuserofs_integration::images::layout::{Encoding, Layout, Source};
 use nexuserofs_integration::images::{Image, shell};
 use nexuserofs_integration::node::{DaemonOptions, Node, NodeOptions, Pull, SNAPSHOTTER};
 use nexuserofs_integration::stage::Place;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 const TESTS: &[Test] = &[
     Test { name: BUILDS_AGREE, run: |_| builds_agree() },
-    Test { name: "one_processor_and_all_agree", run: |_| agree([DEBUG, ONE_PROCESSOR]) },
-    Test { name: "this_machine_and_a_guest_agree", run: computed_here },
-    Test { name: "the_daemon_and_the_tool_agree", run: listed_here },
+    Test { name: "this_machine_and_a_guest_agree", run: |place| computed_here(place, "all") },
+    Test { name: "one_processor_and_eight_agree", run: |place| on_one(|| computed_here(place, "one")) },
+    Test { name: "the_daemon_and_the_tool_agree", run: |place| listed_here(place, "eight") },
+    Test { name: "the_daemon_agrees_on_one_processor", run: |place| on_one(|| listed_here(place, "one")) },
 ];
 
 const BUILDS_AGREE: &str = "debug_and_release_builds_agree";
@@ -38,7 +46,13 @@ const DEBUG_ONLY: &str = "NEXUSEROFS_DEBUG_ONLY";
 /// Manifests that were computed on the machine, in the payload.
 const DEBUG: &str = "debug.json";
 const RELEASE: &str = "release.json";
-const ONE_PROCESSOR: &str = "one-processor.json";
+
+/// Processors of the guest.
+const EIGHT: u32 = 8;
+
+/// The image, and how many lines of eight bytes each of its own layers has: as many as take a while.
+const IMAGE: &str = "hashed";
+const LINES: usize = 1 << 19;
 
 /// The tool as it was built for debugging, in the payload.
 const TOOL: &str = "tool";
@@ -47,7 +61,8 @@ fn main() -> Result<ExitCode> {
     let needs = Needs {
         programs: Some(Profile::Debug),
         disks: compute,
-        deadline: Duration::from_secs(600),
+        processors: EIGHT,
+        deadline: Duration::from_secs(900),
         ..Needs::default()
     };
     harness::main(needs, TESTS)
@@ -56,15 +71,15 @@ fn main() -> Result<ExitCode> {
 /// Computes on the machine, and carries image, tool and results into the guest.
 fn compute(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     let Workshop { cache, host, steps, payload, .. } = workshop;
-    let image = steps.run("image shell", || shell::make(cache, &host.root))?;
+    let shell = steps.run("image shell", || shell::make(cache, &host.root))?;
+    let image = with_more_layers(&shell, workshop.directory)?;
     workshop.carry(&image)?;
     let built = |profile, what: &str| -> Result<PathBuf> {
         Ok(steps.run(what, || cargo::build(profile))?.join("nexuserofs"))
     };
     let debug = built(Profile::Debug, "the tool, for debugging")?;
     fs::copy(&debug, payload.join(TOOL)).with_context(|| format!("copy {}", debug.display()))?;
-    let one_processor = Run::new("taskset").args(["--cpu-list", "0"]).arg(&debug);
-    let mut runs = vec![(DEBUG, Run::new(&debug)), (ONE_PROCESSOR, one_processor)];
+    let mut runs = vec![(DEBUG, Run::new(&debug))];
     if std::env::var_os(DEBUG_ONLY).is_none() {
         runs.push((RELEASE, Run::new(built(Profile::Release, "the tool, optimised")?)));
     }
@@ -72,6 +87,21 @@ fn compute(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
         fs::write(payload.join(name), manifest_of(run, &image)?)?;
     }
     Ok(Vec::new())
+}
+
+/// An image of as many layers as there are processors, and a few more.
+fn with_more_layers(base: &Image, directory: &Path) -> Result<Image> {
+    let image = Image { name: IMAGE, layout: directory.join(IMAGE) };
+    let mut layout = Layout::on(base, &image.layout)?;
+    for index in 0..EIGHT {
+        let tree = directory.join(format!("tree-{index}"));
+        fs::create_dir(&tree)?;
+        let line = format!("layer {index}\n");
+        fs::write(tree.join(format!("file-{index}")), line.repeat(LINES))?;
+        layout.add(Source::Directory(&tree), Encoding::Gzip)?;
+    }
+    layout.finish()?;
+    Ok(image)
 }
 
 fn manifest_of(tool: Run, image: &Image) -> Result<Vec<u8>> {
@@ -103,20 +133,35 @@ fn same(one: &Manifest, other: &Manifest) -> Result<()> {
     Ok(())
 }
 
-fn computed_here(place: &Place) -> Result<()> {
-    let temporary = place.scratch.join("computed");
+/// Does something on one of the guest's eight processors, and what it starts too.
+fn on_one(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let alone = || {
+        let mut first = CpuSet::new();
+        first.set(0);
+        sched_setaffinity(None, &first)?;
+        ensure!(available_parallelism()?.get() == 1, "there are more processors than one");
+        work()
+    };
+    let processors = available_parallelism()?.get();
+    ensure!(processors == EIGHT as usize, "the guest has {processors} processors");
+    // On a thread of its own, since what a thread is bound to cannot be undone in general.
+    thread::scope(|scope| scope.spawn(alone).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+fn computed_here(place: &Place, name: &str) -> Result<()> {
+    let temporary = place.scratch.join(format!("computed-{name}"));
     fs::create_dir(&temporary)?;
     let tool = Run::new(Path::new(PAYLOAD).join(TOOL)).env("TMPDIR", &temporary);
-    same(&carried(DEBUG)?, &read(&manifest_of(tool, &image("shell"))?)?)
+    same(&carried(DEBUG)?, &read(&manifest_of(tool, &image(IMAGE))?)?)
 }
 
 /// The layers of which the daemon keeps records, in the image's order, as a manifest of the same image.
-fn listed_here(place: &Place) -> Result<()> {
+fn listed_here(place: &Place, name: &str) -> Result<()> {
     let settings = Some("verity = \"require\"\n".to_owned());
     let daemon = DaemonOptions { settings, ..DaemonOptions::default() };
     let options = NodeOptions { daemon: Some(daemon), ..NodeOptions::default() };
-    let mut node = Node::start(place, "listed", &options)?;
-    let image = image("shell");
+    let mut node = Node::start(place, name, &options)?;
+    let image = image(IMAGE);
     let reference = node.push(&image)?;
     node.containerd.pull("default", SNAPSHOTTER, Pull::Transfer, &reference)?;
     let mut records = BTreeMap::new();

@@ -11,7 +11,7 @@ use libtest_mimic::{Arguments, ColorSetting, Failed, Trial};
 
 use super::disk::Disk;
 use super::init::{self, Stage};
-use super::qemu::Boot;
+use super::qemu::{Boot, PROCESSORS};
 use super::system::System;
 use crate::bed::{Profile, Scratch};
 use crate::cache::Cache;
@@ -41,13 +41,21 @@ pub struct Needs {
     pub disks: fn(&Workshop<'_>) -> Result<Vec<Disk>>,
     /// Memory in MiB.
     pub memory: u32,
+    /// How many processors; the machine may have fewer.
+    pub processors: u32,
     /// How long the boot with all its tests may take.
     pub deadline: Duration,
 }
 
 impl Default for Needs {
     fn default() -> Self {
-        Self { programs: None, disks: |_| Ok(Vec::new()), memory: 2048, deadline: Duration::from_secs(600) }
+        Self {
+            programs: None,
+            disks: |_| Ok(Vec::new()),
+            memory: 2048,
+            processors: PROCESSORS,
+            deadline: Duration::from_secs(600),
+        }
     }
 }
 
@@ -135,6 +143,7 @@ fn on_the_machine(needs: Needs) -> Result<ExitCode> {
         parameters: init::PARAMETERS,
         disks: &disks,
         memory: needs.memory,
+        processors: needs.processors,
         console: directory.join("console"),
         deadline: needs.deadline,
     };

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::disk::Disk;
 use super::initramfs::Initramfs;
 use super::kernel::{Kernel, Release};
-use super::qemu::Boot;
+use super::qemu::{Boot, PROCESSORS};
 use super::system;
 use crate::cache::Cache;
 use crate::cargo;
@@ -100,6 +100,7 @@ impl Machine {
             parameters: guest.parameters,
             disks: guest.disks,
             memory: 512,
+            processors: PROCESSORS,
             console: console.clone(),
             deadline: DEADLINE,
         };

@@ -15,6 +15,9 @@ use super::disk::{Bus, Disk};
 /// What the guest's first process writes at its end, before the exit code of what it ran.
 pub(super) const EXIT: &str = "GUEST-EXIT ";
 
+/// Processors of a guest that needs no other number.
+pub(super) const PROCESSORS: u32 = 2;
+
 /// How often a running guest is looked at.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,6 +40,8 @@ pub struct Boot<'a> {
     pub disks: &'a [Disk],
     /// Memory in MiB.
     pub memory: u32,
+    /// How many processors are emulated; the machine may have fewer.
+    pub processors: u32,
     /// Where the kernel's messages go.
     pub console: PathBuf,
     /// How long it may take, in all.
@@ -124,7 +129,8 @@ impl Boot<'_> {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--", "chroot"]).arg(self.root).arg("qemu-system-x86_64");
         // Emulation, always: where there is a /dev/kvm, it may not run a whole kernel.
-        qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max"]);
+        qemu.args(["-smp", &self.processors.to_string()]);
         qemu.args(["-m", &self.memory.to_string()]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);

@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::disk::Disk;
 use super::init;
-use super::qemu::{Boot, End, Next};
+use super::qemu::{Boot, End, Next, PROCESSORS};
 use super::system::System;
 use crate::bed::{Profile, Scratch};
 use crate::cache::Cache;
@@ -133,6 +133,7 @@ impl Machine {
             parameters: init::PARAMETERS,
             disks: &disks,
             memory: guest.memory,
+            processors: PROCESSORS,
             console: directory.join("console"),
             deadline: guest.deadline,
         };

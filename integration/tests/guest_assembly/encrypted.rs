@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use nexuserofs_guest::descriptor::UpperSource;
+use nexuserofs_guest::descriptor::{UpperSource, from_storages};
 use nexuserofs_guest::devices::Sysfs;
 use nexuserofs_guest::dm::{DeviceMapper, Name};
 use nexuserofs_guest::policy::UpperKind;
@@ -14,7 +14,7 @@ use nexuserofs_integration::guest::disk::Disk;
 use nexuserofs_integration::stage::Place;
 
 use crate::case::{Case, serial};
-use crate::named::of_the_large_layer;
+use crate::named::{of_the_large_layer, storages};
 
 const REFUSED: i32 = 3;
 const VERITY: i32 = 5;
@@ -183,6 +183,16 @@ pub(crate) fn an_encrypted_upper_has_to_be_allowed(place: &Place) -> Result<()> 
 /// What would be written to it would be the layer's end.
 pub(crate) fn an_encrypted_disk_that_is_a_layers_is_refused(place: &Place) -> Result<()> {
     on(of_the_large_layer(place)?, "large")?.fails(REFUSED, "device_twice")
+}
+
+/// The layers are in partitions of it, and would be overwritten while they are read.
+pub(crate) fn an_encrypted_disk_around_layers_is_refused(place: &Place) -> Result<()> {
+    let case = Case::good(place)?;
+    let storages = storages(&case, "gpt")?;
+    let assembly = from_storages(&serde_json::to_vec(&storages)?)?;
+    let mut case = on(case, "gpt")?;
+    case.descriptor.assembly.image = assembly.image;
+    case.fails(REFUSED, "device_twice")
 }
 
 pub(crate) fn an_encrypted_disk_that_is_too_small_is_refused(place: &Place) -> Result<()> {

@@ -18,7 +18,7 @@ use nexuserofs_integration::guest::Workshop;
 use nexuserofs_integration::guest::disk::{Disk, ext4};
 use serde::{Deserialize, Serialize};
 
-use crate::{disks, encrypted, forged_table, one_device};
+use crate::{disks, encrypted, filled_up, forged_table, linked, one_device};
 
 /// RFC 8410, section 10.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -106,6 +106,8 @@ pub(crate) fn prepare(workshop: &Workshop<'_>) -> Result<Vec<Disk>> {
     disks.push(Disk::raw("scsi-l1", middle).scsi());
     disks.push(encrypted::disk(workshop.directory)?);
     disks.extend(one_device::disks(workshop.directory, workshop.payload, &layers, &list(&records)?)?);
+    disks.push(linked::disk(workshop.directory)?);
+    disks.extend(filled_up::disks(workshop.directory, workshop.payload, middle)?);
     let files: Vec<PathBuf> = layers.into_iter().map(|(path, _)| path).collect();
     disks.push(Disk::raw("gpt", disks::partitioned(workshop.directory, "gpt", &files)?));
     let forged = disks::partitioned(workshop.directory, "forged", &files)?;

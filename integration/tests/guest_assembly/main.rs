@@ -5,18 +5,29 @@
 //!
 //! * `layers`, `disks`, `forged_table`: the image and its disks. * `case`: one run of the program. * `named`: devices by
 //!   everything that names them. * `refused`, `tampered`: what is not allowed. * `damage`: disks that are not what they
-//!   should be. * `overlays`: many layers. * `one_device`: the whole image on one.
-//! * `encrypted`: what is written to a disk of the host's.
+//!   should be. * `overlays`: many layers. * `one_device`: the whole image on one. * `filled_up`: an image of one layer as
+//!   Kata is given it. * `encrypted`, `linked`: what is written to a disk of the host's.
 
 // Helpers of tests may fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[allow(dead_code)] // A test here needs little of what the tests of tars do.
+#[path = "../../../tests/tar_semantics/archive.rs"]
+mod archive;
 mod case;
 mod damage;
 mod disks;
 mod encrypted;
+mod filled_up;
 mod forged_table;
+#[allow(dead_code)] // And of what the tests of Kata's rules do.
+#[path = "../../../tests/policy/host.rs"]
+mod host;
+#[allow(dead_code)]
+#[path = "../../../tests/policy/kata.rs"]
+mod kata;
 mod layers;
+mod linked;
 #[path = "../../../tests/helpers/merged_chain.rs"]
 mod merged_chain;
 mod named;
@@ -120,8 +131,16 @@ const TESTS: &[Test] = tests![
     encrypted::a_changed_block_of_an_encrypted_upper_is_noise,
     encrypted::an_encrypted_upper_has_to_be_allowed,
     encrypted::an_encrypted_disk_that_is_a_layers_is_refused,
+    encrypted::an_encrypted_disk_around_layers_is_refused,
     encrypted::an_encrypted_disk_that_is_too_small_is_refused,
     encrypted::an_encrypted_upper_that_cannot_be_made_is_an_error,
+    linked::an_upper_that_leads_out_of_its_disk_is_refused,
+    filled_up::a_single_layer_is_put_together_as_kata_is_given_it,
+    filled_up::an_empty_layer_on_top_is_refused,
+    filled_up::more_empty_layers_are_refused,
+    filled_up::another_table_of_the_empty_layer_is_refused,
+    filled_up::another_layer_in_the_empty_ones_place_is_found,
+    filled_up::an_empty_layer_that_is_listed_has_its_place,
     overlays::two_hundred_layers_are_joined_one_by_one,
     overlays::a_hundred_layers_are_joined_at_once,
 ];

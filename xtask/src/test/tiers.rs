@@ -77,7 +77,7 @@ pub(crate) const TIERS: &[Tier] = &[
     },
     Tier {
         name: "device",
-        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12; blocks that QEMU holds",
+        about: "images as block devices: QEMU, libkrun's reader, sfdisk, XFS, Btrfs; in a guest, Linux 6.12; blocks that QEMU holds; other monitors, where there are any",
         run: device,
     },
     Tier {
@@ -199,6 +199,7 @@ fn device(context: &Context) -> Result<Count> {
     let mut count = Count::of_tests(real_components("device"))?;
     count += Count::of_tests(real_components("device_guest"))?;
     count += Count::of_tests(real_components("held_block"))?;
+    count += Count::of_tests(real_components("monitors"))?;
     Ok(count)
 }
 
