@@ -31,12 +31,17 @@ fn every_test_that_the_document_on_compatibility_names_exists() {
 fn every_test_that_the_threat_model_names_exists() {
     let document = fs::read_to_string(project().join("docs/threat-model.md")).unwrap();
     let mut sources = String::new();
-    for directory in ["guest/src", "integration/tests"] {
+    for directory in ["guest/src", "integration/tests", "tests"] {
         read_below(&project().join(directory), &mut sources);
     }
     let mut named = 0;
     for line in document.lines().filter(|line| line.starts_with("| ")) {
-        for test in quoted(line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap()) {
+        let evidence = line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let (places, tests): (Vec<&str>, Vec<&str>) = quoted(evidence).partition(|text| text.contains('/'));
+        for place in places {
+            assert!(project().join(place).exists(), "there is no {place}");
+        }
+        for test in tests {
             let is_there =
                 [format!("fn {test}("), format!("\"{test}\"")].iter().any(|text| sources.contains(text));
             assert!(is_there, "there is no test {test}");
