@@ -30,8 +30,7 @@ impl Export {
         if queues == 0 || queues > MOST_QUEUES {
             return Err(Error::Queues { queues, most: MOST_QUEUES });
         }
-        let counters = Arc::new(Counters::default());
-        Ok(Self { device: Arc::new(Device { disk, serial, counters }), queues })
+        Ok(Self { device: Arc::new(Device::new(disk, serial)), queues })
     }
 
     /// What it did up to now, for any thread to look at.
