@@ -125,6 +125,31 @@ fn a_damaged_block_is_an_error_and_is_reported_once() {
 }
 
 #[test]
+fn damaged_blocks_among_the_parts_of_a_read_are_one_error() {
+    let (layer, parameters, _) = layer(1, 300);
+    let original = fs::read(layer.path()).unwrap();
+    // In its first part, and in its last.
+    for block in [20, 250] {
+        layer.as_file().write_all_at(&[original[block * 4096] ^ 1], block as u64 * BLOCK).unwrap();
+    }
+    let (disk, reports) = disk(&[(&layer, &parameters)]);
+    let exported = Exported::new(disk, 1);
+    let mut driver = Driver::connect(&exported.socket(), 1, 128);
+    let length = 256 << 12;
+    for _ in 0..3 {
+        driver.submit_read(0, 512, &[(0, length)], 0);
+        driver.submit_read(0, 512, &[(length, length)], 1);
+        driver.submit_read(0, 512, &[(2 * length, 20 << 12)], 2);
+        driver.kick(0);
+        assert_eq!([driver.wait(0), driver.wait(0), driver.wait(0)], [(0, EIO), (1, EIO), (2, 0)]);
+    }
+    let found: Vec<_> = reports.lock().unwrap().iter().map(|report| report.offset / BLOCK).collect();
+    assert!(found == [20, 250] || found == [250, 20], "{found:?}");
+    let counts = exported.counters.counts();
+    assert_eq!((counts.damaged, counts.reads.errors, counts.reads.requests), (6, 6, 9));
+}
+
+#[test]
 fn a_damaged_tree_hides_what_it_covers() {
     let (layer, parameters, geometry) = layer(1, 300);
     let leaf = geometry.levels()[0].offset + BLOCK;

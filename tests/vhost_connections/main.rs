@@ -30,6 +30,10 @@ fn holdings() -> [usize; 3] {
 fn visit(exported: &Exported, number: u32) {
     let mut driver = Driver::connect(&exported.socket(), 2, 64);
     driver.submit_read(0, 0, &[(0, 4096)], 0);
+    if number.is_multiple_of(2) {
+        // Enough for several threads.
+        (1..4).for_each(|read| driver.submit_read(0, 0, &[(read << 20, 1 << 20)], read));
+    }
     driver.kick(0);
     if !number.is_multiple_of(5) {
         assert_eq!(driver.wait(0), (0, 0));
@@ -38,7 +42,7 @@ fn visit(exported: &Exported, number: u32) {
 
 /// An export that so many drivers visit, and its end.
 fn serve(connections: u32) {
-    let (disk, _) = image(2, 8192);
+    let (disk, _) = image(2, 1 << 20);
     let exported = Exported::new(disk, 2);
     (0..connections).for_each(|number| visit(&exported, number));
     assert_eq!(exported.counters.counts().connections, u64::from(connections));

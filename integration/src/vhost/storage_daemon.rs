@@ -35,6 +35,46 @@ pub enum Aio {
     IoUring,
 }
 
+/// Which of the daemon's threads serves the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thread {
+    /// The one that does everything else too, its default.
+    Main,
+    /// One of the disk's own, an iothread: it looks at the ring for a while before it sleeps (`poll-max-ns`, 32768 unless
+    /// told otherwise).
+    Own,
+}
+
+/// How the daemon serves a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// How it reads.
+    pub aio: Aio,
+    /// Where it waits.
+    pub thread: Thread,
+}
+
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self { aio: Aio::Threads, thread: Thread::Main },
+        Self { aio: Aio::IoUring, thread: Thread::Main },
+        Self { aio: Aio::Threads, thread: Thread::Own },
+        Self { aio: Aio::IoUring, thread: Thread::Own },
+    ];
+
+    /// What it is called in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match (self.aio, self.thread) {
+            (Aio::Threads, Thread::Main) => "threads",
+            (Aio::IoUring, Thread::Main) => "io_uring",
+            (Aio::Threads, Thread::Own) => "threads, iothread",
+            (Aio::IoUring, Thread::Own) => "io_uring, iothread",
+        }
+    }
+}
+
 impl Aio {
     /// QEMU's name for it.
     #[must_use]
@@ -69,29 +109,34 @@ impl StorageDaemon {
 
     /// What it is told to export a file in one of its formats, as `raw` or `vmdk`.
     #[must_use]
-    pub fn arguments(format: &str, file: &Path, socket: &Path, aio: Aio) -> Vec<String> {
+    pub fn arguments(format: &str, file: &Path, socket: &Path, way: Way) -> Vec<String> {
         // A comma separates options; doubled it stands for itself.
         let quoted = |path: &Path| path.display().to_string().replace(',', ",,");
         let protocol = format!(
             "driver=file,node-name=file,filename={},aio={},cache.direct=off,read-only=on",
             quoted(file),
-            aio.name()
+            way.aio.name()
         );
         let disk = format!("driver={format},node-name=disk,file=file,read-only=on");
         let export = format!(
             "type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path={}",
             quoted(socket)
         );
-        ["--blockdev", &protocol, "--blockdev", &disk, "--export", &export].map(str::to_owned).to_vec()
+        let (thread, export) = match way.thread {
+            Thread::Main => (&[][..], export),
+            Thread::Own => (&["--object", "iothread,id=thread"][..], export + ",iothread=thread"),
+        };
+        let rest = ["--blockdev", &protocol, "--blockdev", &disk, "--export", &export];
+        thread.iter().copied().chain(rest).map(str::to_owned).collect()
     }
 
     /// Exports a file, read-only.
     ///
     /// # Errors
     /// It cannot be started, or refuses the file.
-    pub fn export(&self, format: &str, file: &Path, socket: &Path, aio: Aio) -> Result<Exporter> {
+    pub fn export(&self, format: &str, file: &Path, socket: &Path, way: Way) -> Result<Exporter> {
         let mut command = self.command();
-        command.args(Self::arguments(format, file, socket, aio));
+        command.args(Self::arguments(format, file, socket, way));
         Exporter::start(command, socket).context("qemu-storage-daemon")
     }
 

@@ -6,7 +6,8 @@ use virtio_queue::{Error, Queue};
 use vm_memory::GuestMemoryMmap;
 
 use super::device::Device;
-use super::{Counters, Disk, Serial, config_space, queue};
+use super::queue::{self, Ring};
+use super::{Counters, Disk, Serial, config_space};
 
 /// A disk without a transport, for whoever brings a queue and a guest's memory himself.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ impl Bare {
     /// A disk that a guest knows by `serial`.
     #[must_use]
     pub fn new(disk: Disk, serial: Serial) -> Self {
-        Self(Device { disk, serial, counters: Arc::default() })
+        Self(Device::new(disk, serial))
     }
 
     /// Answers what is in a queue, until nothing is or `is_closing` says that nobody waits for answers any more.
@@ -30,7 +31,7 @@ impl Bare {
         memory: &GuestMemoryMmap,
         is_closing: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        queue::serve(queue, memory, &self.0, &|| {}, is_closing)
+        queue::serve(&mut Silent(queue), memory, &self.0, is_closing)
     }
 
     /// What its driver reads before anything else (`struct virtio_blk_config`), for that many queues.
@@ -44,4 +45,15 @@ impl Bare {
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.0.counters)
     }
+}
+
+/// A queue whose driver looks for itself.
+struct Silent<'q>(&'q mut Queue);
+
+impl Ring for Silent<'_> {
+    fn queue(&mut self) -> &mut Queue {
+        self.0
+    }
+
+    fn notify(&self) {}
 }

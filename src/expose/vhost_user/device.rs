@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
-use vm_memory::VolatileSlice;
+use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::counters::{Counters, Operations};
 use super::disk::{Block, Contents, Damaged, Disk};
 use super::pieces::scatter;
+use super::readers::{Readers, Shared};
 use super::request::{Kind, Request};
 use super::segments::{self, Segment};
 use super::serial::{SERIAL_BYTES, Serial};
@@ -24,6 +25,7 @@ pub(super) struct Device {
     pub(super) disk: Disk,
     pub(super) serial: Serial,
     pub(super) counters: Arc<Counters>,
+    readers: Readers,
 }
 
 /// Pieces of the guest's memory: those of all requests that were read from a queue, and room to cut some of them.
@@ -54,6 +56,10 @@ struct Done {
 }
 
 impl Device {
+    pub(super) fn new(disk: Disk, serial: Serial) -> Self {
+        Self { disk, serial, counters: Arc::default(), readers: Readers::new() }
+    }
+
     /// Carries out a request, puts the status where it belongs, and returns how many bytes of the guest's memory were
     /// written.
     ///
@@ -66,13 +72,38 @@ impl Device {
     ) -> u32 {
         let start = Instant::now();
         let result = self.execute(request, memory, waiting);
+        self.conclude(request, result, start)
+    }
+
+    /// Gives out a read to whoever has time for a part of it, if that is worth it. It is to be finished in its turn.
+    pub(super) fn share(
+        &self,
+        request: &Request<'_>,
+        guest: &Arc<GuestMemoryMmap>,
+        memory: &Memory<'_>,
+    ) -> Option<Shared> {
+        let Contents::Image(image) = self.disk.contents() else { return None };
+        let range = self.range(request.sector, request.length).ok()?;
+        self.readers.share(image, guest, range, memory.pieces.get(request.data.clone())?)
+    }
+
+    /// Finishes a read that was given out, and concludes it as [`Device::answer`] does.
+    pub(super) fn finish(&self, request: &Request<'_>, shared: Shared, waiting: &mut dyn FnMut()) -> u32 {
+        let begun = shared.begun;
+        let done = Done { bytes: request.length, written: request.length };
+        let result = shared.finish(waiting).map(|()| done).map_err(Failure::from);
+        self.conclude(request, result, begun)
+    }
+
+    /// Puts the status where it belongs, counts, and returns how many bytes of the guest's memory were written.
+    fn conclude(&self, request: &Request<'_>, result: Result<Done, Failure>, begun: Instant) -> u32 {
         let (status, done) = match result {
             Ok(done) => (VIRTIO_BLK_S_OK, done),
             Err(failure) => (self.status_of(request, &failure), Done::default()),
         };
         request.status.copy_from(&[status as u8]);
         let is_done = status == VIRTIO_BLK_S_OK;
-        self.operations(request.kind).count(done.bytes, is_done, start.elapsed());
+        self.operations(request.kind).count(done.bytes, is_done, begun.elapsed());
         u32::try_from(done.written + 1).unwrap_or(u32::MAX)
     }
 

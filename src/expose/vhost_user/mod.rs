@@ -8,6 +8,7 @@
 //! * [`Disk`]: what the guest sees. * [`Serial`]: what it is called.
 //! * `request`, `segments`: what the guest asks for. * `device`: carrying it out. * `queue`: all of one queue.
 //!   None of them knows a socket. `pieces`: data in the guest's memory. `config_space`: what its driver reads.
+//! * `readers`: threads that take a part of large reads. `polling`: whether a thread looks at its queue before it sleeps.
 //! * [`Counters`]: what was done.
 //! * [`Bare`]: a disk for somebody else's transport.
 //! * `transport`: the socket, and one monitor after the other on it. [`Export`], [`Stop`].
@@ -19,7 +20,9 @@ mod device;
 mod disk;
 mod error;
 mod pieces;
+mod polling;
 mod queue;
+mod readers;
 mod request;
 mod segments;
 mod serial;

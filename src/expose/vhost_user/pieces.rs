@@ -2,7 +2,9 @@
 
 use std::io;
 
-use vm_memory::VolatileSlice;
+use vm_memory::{
+    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
 
 /// A page of zeros to copy from.
 static ZEROS: [u8; 4096] = [0; 4096];
@@ -96,4 +98,14 @@ pub(super) fn zero(pieces: &[VolatileSlice<'_>]) {
 
 fn too_short() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the request has less room than data")
+}
+
+/// Where in the guest's memory a piece of it lies.
+pub(super) fn place(memory: &GuestMemoryMmap, piece: &VolatileSlice<'_>) -> Option<(GuestAddress, usize)> {
+    let start = piece.ptr_guard().as_ptr() as usize;
+    let address = memory.iter().find_map(|region| {
+        let offset = start.checked_sub(region.as_ptr() as usize)? as u64;
+        (offset < region.len()).then(|| region.start_addr().checked_add(offset)).flatten()
+    });
+    Some((address?, piece.len()))
 }

@@ -14,6 +14,7 @@ mod tree;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
@@ -62,7 +63,7 @@ pub struct Disk {
 #[derive(Debug)]
 pub(super) enum Contents {
     /// There is no way to write to one.
-    Image(Image),
+    Image(Arc<Image>),
     Block(Block),
 }
 
@@ -82,7 +83,8 @@ impl Disk {
     ) -> Result<Self, Error> {
         let sectors = map.length() / SECTOR;
         parts.iter().try_for_each(|part| check_opened(&part.file, &part.path, OFlags::RDONLY).map(drop))?;
-        Ok(Self { contents: Contents::Image(Image::new(map, parts, Report::new(report))?), sectors })
+        let image = Image::new(map, parts, Report::new(report))?;
+        Ok(Self { contents: Contents::Image(Arc::new(image)), sectors })
     }
 
     /// A snapshot's writable block, in a file that is open for reading and writing. Nobody else may have a lock on

@@ -1,7 +1,6 @@
 //! A guest's memory with a queue in it.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
@@ -9,9 +8,9 @@ use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::expose::vhost_user::Disk;
-use crate::expose::vhost_user::counters::{Counters, Counts};
+use crate::expose::vhost_user::counters::Counts;
 use crate::expose::vhost_user::device::Device;
-use crate::expose::vhost_user::queue;
+use crate::expose::vhost_user::queue::{self, Ring};
 
 /// Entries of the queue, where its size does not matter.
 pub(super) const ENTRIES: u16 = 16;
@@ -57,8 +56,7 @@ impl Guest {
         queue.try_set_avail_ring_address(GuestAddress(AVAILABLE)).unwrap();
         queue.try_set_used_ring_address(GuestAddress(USED)).unwrap();
         queue.set_ready(true);
-        let device =
-            Device { disk, serial: "layers".parse().unwrap(), counters: Arc::new(Counters::default()) };
+        let device = Device::new(disk, "layers".parse().unwrap());
         Self { memory, entries, device, queue, notified: Cell::new(0) }
     }
 
@@ -129,9 +127,8 @@ impl Guest {
     }
 
     pub(super) fn serve(&mut self) -> Result<(), Error> {
-        let notified = &self.notified;
-        let notify = || notified.set(notified.get() + 1);
-        queue::serve(&mut self.queue, &self.memory, &self.device, &notify, &|| false)
+        let mut ring = Counted { queue: &mut self.queue, notified: &self.notified };
+        queue::serve(&mut ring, &self.memory, &self.device, &|| false)
     }
 
     /// Offers the chain at descriptor 0, and returns how many bytes were written for it.
@@ -153,5 +150,21 @@ impl Guest {
 
     pub(super) fn counts(&self) -> Counts {
         self.device.counters.counts()
+    }
+}
+
+/// A queue whose notifications are counted.
+struct Counted<'g> {
+    queue: &'g mut Queue,
+    notified: &'g Cell<u32>,
+}
+
+impl Ring for Counted<'_> {
+    fn queue(&mut self) -> &mut Queue {
+        self.queue
+    }
+
+    fn notify(&self) {
+        self.notified.set(self.notified.get() + 1);
     }
 }

@@ -1,9 +1,11 @@
 //! Requests as a guest puts them into a queue, without a socket.
 //!
-//! * `guest`: memory with a queue in it. * `requests`: what is answered. * `hostile`: what must not be.
+//! * `guest`: memory with a queue in it. * `requests`: what is answered. * `large`: reads that are cut into parts.
+//! * `hostile`: what must not be answered.
 
 mod guest;
 mod hostile;
+mod large;
 mod requests;
 
 use std::fs::File;

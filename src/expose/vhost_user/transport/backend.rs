@@ -1,18 +1,21 @@
 //! A device as the crate vhost-user-backend wants it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringMutex, VringState, VringT};
-use virtio_queue::{Error as QueueError, QueueT};
+use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventNotifier};
 
 use crate::expose::vhost_user::device::Device;
-use crate::expose::vhost_user::{Error, config_space, queue};
+use crate::expose::vhost_user::polling::Polling;
+use crate::expose::vhost_user::queue::{self, Ring};
+use crate::expose::vhost_user::{Error, config_space};
 use crate::sys::worker_exit::WorkerExits;
 
 /// Most entries of a queue.
@@ -29,6 +32,8 @@ pub(super) struct Backend {
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
     exits: WorkerExits,
     is_closing: AtomicBool,
+    /// Of each queue, for its thread.
+    polling: Box<[Mutex<Polling>]>,
 }
 
 impl Backend {
@@ -36,7 +41,8 @@ impl Backend {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let exits =
             WorkerExits::new(queues.into()).map_err(Error::socket("make the events that end threads"))?;
-        Ok(Self { device, queues, memory, exits, is_closing: AtomicBool::new(false) })
+        let polling = (0..queues).map(|_| Mutex::default()).collect();
+        Ok(Self { device, queues, memory, exits, is_closing: AtomicBool::new(false), polling })
     }
 
     /// The memory of the guest, which is none until the monitor has given some.
@@ -49,24 +55,64 @@ impl Backend {
         self.is_closing.store(true, Ordering::Release);
     }
 
-    fn serve(&self, ring: &mut VringState) {
-        let memory = self.memory.memory();
-        let call = ring.get_call().as_ref().map(EventNotifier::try_clone);
-        let notify = || {
-            if let Some(Ok(call)) = &call {
-                // A monitor that takes no notifications has gone, or asks for none.
-                let _ = call.notify();
+    /// Answers what is in a queue, until its driver has to notify us of more.
+    ///
+    /// The ring is held for one batch of requests at a time: the monitor may want to change it between two.
+    fn serve(&self, ring: &VringMutex, polling: &mut Polling) -> Result<(), QueueError> {
+        polling.woken(Instant::now());
+        loop {
+            while self.answer_batch(ring)? {
+                if self.is_closing.load(Ordering::Acquire) {
+                    return Ok(());
+                }
             }
-        };
-        let is_closing = || self.is_closing.load(Ordering::Acquire);
-        match queue::serve(ring.get_queue_mut(), &memory, &self.device, &notify, &is_closing) {
-            Ok(()) | Err(QueueError::QueueNotReady) => {}
-            Err(error) => {
-                let serial = &self.device.serial;
-                tracing::warn!(%serial, %error, "a guest's queue is broken and not served any more");
-                ring.get_queue_mut().set_ready(false);
+            if !polling.look(|| self.has_requests(ring))? && !self.ask_for_notifications(ring)? {
+                polling.sleeps(Instant::now());
+                return Ok(());
             }
         }
+    }
+
+    fn answer_batch(&self, ring: &VringMutex) -> Result<bool, QueueError> {
+        let mut ring = ring.get_mut();
+        if !is_served(&ring) {
+            return Ok(false);
+        }
+        queue::answer_batch(&mut *ring, &self.memory.memory(), &self.device)
+    }
+
+    fn has_requests(&self, ring: &VringMutex) -> Result<bool, QueueError> {
+        let ring = ring.get_ref();
+        Ok(is_served(&ring) && queue::has_requests(ring.get_queue(), &self.memory.memory())?)
+    }
+
+    /// Has the driver notify us of its next request, and returns whether there is one already.
+    fn ask_for_notifications(&self, ring: &VringMutex) -> Result<bool, QueueError> {
+        let mut ring = ring.get_mut();
+        Ok(is_served(&ring) && ring.enable_notification()?)
+    }
+
+    /// A queue that cannot be read is of no use until the monitor sets it up again.
+    fn give_up(&self, ring: &VringMutex, error: &QueueError) {
+        let serial = &self.device.serial;
+        tracing::warn!(%serial, %error, "a guest's queue is broken and not served any more");
+        ring.set_queue_ready(false);
+    }
+}
+
+/// Whether the monitor wants a queue to be served: it stops and disables one as it likes.
+fn is_served(ring: &VringState) -> bool {
+    ring.is_enabled() && ring.get_queue().ready()
+}
+
+impl Ring for VringState {
+    fn queue(&mut self) -> &mut Queue {
+        self.get_queue_mut()
+    }
+
+    fn notify(&self) {
+        // A monitor that takes no notifications has gone, or asks for none.
+        let _ = self.signal_used_queue();
     }
 }
 
@@ -122,10 +168,14 @@ impl VhostUserBackend for Backend {
         ring: u16,
         _events: EventSet,
         rings: &[VringMutex],
-        _thread: usize,
+        thread: usize,
     ) -> io::Result<()> {
-        if let Some(ring) = rings.get(usize::from(ring)) {
-            self.serve(&mut ring.get_mut());
+        if let (Some(ring), Some(polling)) = (rings.get(usize::from(ring)), self.polling.get(thread)) {
+            let mut polling = polling.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.serve(ring, &mut polling) {
+                Ok(()) | Err(QueueError::QueueNotReady) => {}
+                Err(error) => self.give_up(ring, &error),
+            }
         }
         Ok(())
     }

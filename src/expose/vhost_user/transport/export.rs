@@ -33,8 +33,7 @@ impl Export {
         if queues == 0 || queues > MOST_QUEUES {
             return Err(Error::Queues { queues, most: MOST_QUEUES });
         }
-        let counters = Arc::new(Counters::default());
-        Ok(Self { device: Arc::new(Device { disk, serial, counters }), queues, presence: None })
+        Ok(Self { device: Arc::new(Device::new(disk, serial)), queues, presence: None })
     }
 
     /// The same, which tells others by a lock for reading on `file` that a monitor is connected. Nobody connects while

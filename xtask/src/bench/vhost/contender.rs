@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nexuserofs_integration::vhost::exporter::Exporter;
 use nexuserofs_integration::vhost::ours::{self, Disk};
-use nexuserofs_integration::vhost::storage_daemon::{Aio, StorageDaemon};
+use nexuserofs_integration::vhost::storage_daemon::{StorageDaemon, Way};
 
 use super::image::Image;
 use super::workload::{Sample, WORKLOADS, Workload};
@@ -63,14 +63,11 @@ pub(super) fn all(
     for (role, format, file) in
         [(Role::PeerRaw, "raw", flat.clone()), (Role::PeerLayers, "vmdk", image.vmdk())]
     {
-        for aio in [Aio::Threads, Aio::IoUring] {
-            let socket = socket(&format!("peer-{format}-{}", aio.name()));
-            let exporter = daemon.export(format, &file, &socket, aio)?;
-            all.push(Contender::new(
-                role,
-                format!("qemu-storage-daemon, {format}, {}", aio.name()),
-                exporter,
-            ));
+        for (number, way) in Way::ALL.into_iter().enumerate() {
+            let socket = socket(&format!("peer-{format}-{number}"));
+            let exporter = daemon.export(format, &file, &socket, way)?;
+            let name = format!("qemu-storage-daemon, {format}, {}", way.name());
+            all.push(Contender::new(role, name, exporter));
         }
     }
     Ok(all)
