@@ -18,6 +18,7 @@ use nexuserofs_proto::containerd::services::snapshots::v1::{
     RemoveSnapshotRequest, StatSnapshotRequest, UsageRequest, UsageResponse, ViewSnapshotRequest,
 };
 use nexuserofs_proto::containerd::types;
+pub use nexuserofs_proto::containerd::types::Mount;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use nexuserofs_integration::client::{Client, Labels};
+use anyhow::{Context, Result, anyhow};
+use nexuserofs_integration::client::{Client, Labels, Mount};
 use nexuserofs_integration::images::Layer;
 use nexuserofs_integration::images::tiny::{TinyLayer, TinyTar};
 use nexuserofs_integration::node::Node;
@@ -111,9 +111,10 @@ impl Written {
         let client = scene.client.of(snapshotter).under(SNAPSHOT_LEASE);
         for number in 0..SNAPSHOTS {
             let mounts = client.prepare(&key(number), "", &Labels::new())?;
-            let [mount] = mounts.as_slice() else { return Err(anyhow!("not a single mount: {mounts:?}")) };
-            ensure!(mount.r#type == "bind", "a snapshot on none is not a directory: {mount:?}");
-            write(Path::new(&mount.source), u64::from(number))?;
+            let directory = written_to(&mounts);
+            let directory =
+                directory.with_context(|| format!("no directory takes the writes: {mounts:?}"))?;
+            write(directory, u64::from(number))?;
         }
         write_out(scene.node)?;
         Ok(Self { client })
@@ -131,6 +132,14 @@ impl Written {
     fn delete(self) -> Result<()> {
         Ok(self.client.delete_lease(SNAPSHOT_LEASE)?)
     }
+}
+
+/// Where a snapshot's writes lie while nothing is mounted: the directory that is bound, or the upper one of an overlay.
+fn written_to(mounts: &[Mount]) -> Option<&Path> {
+    let last = mounts.last()?;
+    let upper = last.options.iter().find_map(|option| option.strip_prefix("upperdir="));
+    let bound = (last.r#type == "bind").then_some(last.source.as_str());
+    upper.or(bound).map(Path::new)
 }
 
 fn key(number: u32) -> String {
@@ -163,4 +172,24 @@ fn layer(number: u64) -> Result<TinyLayer> {
 /// Bytes that do not compress.
 fn noise(random: &mut Random, bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random.bits().to_le_bytes()).flatten().take(bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_lie_in_what_is_bound_or_above() {
+        let mount = |kind: &str, source: &str, option: &str| Mount {
+            r#type: kind.to_owned(),
+            source: source.to_owned(),
+            options: vec!["rw".to_owned(), option.to_owned()],
+            ..Mount::default()
+        };
+        let layer = mount("erofs", "/layer", "loop");
+        assert_eq!(written_to(&[mount("bind", "/fs", "rbind")]), Some(Path::new("/fs")));
+        let overlay = mount("format/overlay", "overlay", "upperdir=/up");
+        assert_eq!(written_to(&[layer.clone(), overlay]), Some(Path::new("/up")));
+        assert_eq!(written_to(&[layer]), None);
+    }
 }
