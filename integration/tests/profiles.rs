@@ -61,12 +61,9 @@ fn no_layers(bed: &Bed, tested: &Tested, default_size: Option<&'static str>) -> 
     node.containerd.pull(NAMESPACE, tested.snapshotter, Pull::Transfer, &image)?;
     let mounts = MOUNTS.map(|(from, to)| format!("type=bind,src={from},dst={to},options=rbind:ro"));
     let program = "echo written > /file; cat /file; stat -c %a /; ls -A /usr/bin/sh";
-    let printed = node
-        .containerd
-        .run_container(NAMESPACE, tested.snapshotter)
-        .args(mounts.iter().flat_map(|mount| ["--mount", mount]))
-        .args([image.as_str(), "one", "/usr/bin/sh", "-c", program])
-        .output()?;
+    let container = [image.as_str(), "one", "/usr/bin/sh", "-c", program];
+    let container: Vec<&str> = mounts.iter().flat_map(|mount| ["--mount", mount]).chain(container).collect();
+    let printed = node.containerd.run_and_print(NAMESPACE, tested.snapshotter, &container)?;
     ensure!(printed == "written\n755\n/usr/bin/sh\n", "the container printed {printed:?}");
     let plan = node.containerd.connect(NAMESPACE)?.mounts(tested.snapshotter, "one")?;
     let kinds: Vec<&str> = plan.iter().map(|mount| mount.r#type.as_str()).collect();

@@ -95,11 +95,8 @@ fn pull_run_diff_remove(node: &Node, bed: &Bed, tested: &Tested, snapshotter: &s
     ensure!(version.starts_with(tested.version), "{version} runs instead of {}", tested.version);
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, snapshotter, how, &image)?;
-    let printed = node
-        .containerd
-        .run_container(NAMESPACE, snapshotter)
-        .args([image.as_str(), "one", "/usr/bin/python3", "-c", PROGRAM])
-        .output()?;
+    let container = [image.as_str(), "one", "/usr/bin/python3", "-c", PROGRAM];
+    let printed = node.containerd.run_and_print(NAMESPACE, snapshotter, &container)?;
     ensure!(printed.trim() == "written ['new'] False", "the container printed {printed:?}");
     check_diff(node, snapshotter, "one")?;
     let ctr = || node.containerd.ctr(NAMESPACE);

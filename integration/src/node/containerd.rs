@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -64,6 +65,9 @@ pub(super) struct Start<'a> {
     pub peer_verity: bool,
     pub cri: Option<Cri<'a>>,
 }
+
+/// Containers that this process has run, over all nodes.
+static CONTAINERS: AtomicU32 = AtomicU32::new(0);
 
 /// A running containerd.
 #[derive(Debug)]
@@ -211,9 +215,12 @@ impl Containerd {
     /// `ctr run`, up to where its options, the image, the container's name and its command follow.
     #[must_use]
     pub fn run_container(&self, namespace: &str, snapshotter: &str) -> Run {
+        // Other nodes run at the same time, with containers of the same name: they would share runc's usual directory, and
+        // their control group, which runc empties at the end of either.
+        let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
+        let group = format!("/{namespace}/{}-{number}", process::id());
         self.ctr(namespace)
-            // runc's usual directory would be shared with other nodes, whose containers may have the same name.
-            .args(["run", "--snapshotter", snapshotter, "--runc-root"])
+            .args(["run", "--snapshotter", snapshotter, "--cgroup", &group, "--runc-root"])
             .arg(self.state.join("runc"))
     }
 
@@ -229,7 +236,24 @@ impl Containerd {
         container: &str,
         command: &[&str],
     ) -> Result<String> {
-        self.run_container(namespace, snapshotter).args(["--rm", reference, container]).args(command).output()
+        let container = [&["--rm", reference, container], command].concat();
+        self.run_and_print(namespace, snapshotter, &container)
+    }
+
+    /// Runs a container that `arguments` describe to `ctr run`, and returns what it printed, on both streams.
+    ///
+    /// It prints into a file: containerd's client closes its pipes once the container has ended, also if it has not read
+    /// all (`copyIO` in `pkg/cio/io_unix.go` of 2.3.4).
+    ///
+    /// # Errors
+    /// As [`Containerd::run`]; the error has what was printed.
+    pub fn run_and_print(&self, namespace: &str, snapshotter: &str, arguments: &[&str]) -> Result<String> {
+        let printed = tempfile::Builder::new().prefix("printed").tempfile_in(&self.state)?;
+        let file = format!("file://{}", printed.path().display());
+        let run = self.run_container(namespace, snapshotter).args(["--log-uri", &file]).args(arguments).run();
+        let printed = fs::read_to_string(printed.path()).context("read what a container printed")?;
+        run.with_context(|| format!("the container printed {printed:?}"))?;
+        Ok(printed)
     }
 
     /// Removes an image and waits for garbage collection.
