@@ -32,6 +32,9 @@ const SHAPE: Shape = Shape { queue_size: 64, depth: 1, request: 4096 };
 const SETTINGS: &str =
     "[profiles.nexuserofs]\nflavour = \"vhost-user\"\nlayers = \"merged\"\ndefault_size = \"64MiB\"\n";
 
+/// Keeps the snapshot.
+const LEASE: &str = "exports";
+
 /// What is added to it for layers that are checked.
 const CHECKED: &str = "verity = \"require\"\n";
 
@@ -55,6 +58,9 @@ fn prepare(bed: &Bed, name: &str, settings: String) -> Result<Prepared> {
     let image = node.push(&bed.images.demo)?;
     node.containerd.pull(NAMESPACE, SNAPSHOTTER, Pull::Transfer, &image)?;
     let client = Client::new(Arc::new(node.containerd.connect(NAMESPACE)?), SNAPSHOTTER);
+    // Without, the snapshot is garbage from the start.
+    client.create_lease(LEASE).context("make a lease")?;
+    let client = client.under(LEASE);
     let layers = client.list().context("list the image's snapshots")?;
     let is_parent = |name: &str| layers.iter().any(|other| other.parent == name);
     let top = layers.iter().find(|info| !is_parent(&info.name)).context("the image has no top layer")?;
