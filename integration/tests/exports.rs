@@ -32,11 +32,11 @@ const SHAPE: Shape = Shape { queue_size: 64, depth: 1, request: 4096 };
 const SETTINGS: &str =
     "[profiles.nexuserofs]\nflavour = \"vhost-user\"\nlayers = \"merged\"\ndefault_size = \"64MiB\"\n";
 
-/// Keeps the snapshot.
-const LEASE: &str = "exports";
-
 /// What is added to it for layers that are checked.
 const CHECKED: &str = "verity = \"require\"\n";
+
+/// Keeps the snapshot.
+const LEASE: &str = "exports";
 
 fn main() -> Result<ExitCode> {
     harness::main(Needs { programs: Some(Profile::Debug), ..Needs::default() }, TESTS)
