@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{SeekFrom, seek};
 
-pub use mounted::{Holder, MountedBlock, Reserved, is_held, reserve};
+pub use mounted::{Holder, MountedBlock, is_held, reserve};
 
 use super::overlay::{self, Owner};
 use crate::config::WritableLayer;

@@ -10,8 +10,9 @@ use super::index::{Change, Index};
 use super::model::QUIESCED_LABEL;
 use super::record::{Active, Committed, Record, State};
 use super::{Error, Labels, Snapshotter, exported};
-use crate::expose::block::{self, Holder, Reserved};
+use crate::expose::block::{self, Holder};
 use crate::expose::plan::Writable;
+use crate::sys::locks::Exclusive;
 
 /// What a commit asks for.
 struct Request<'r> {
@@ -25,7 +26,7 @@ struct Request<'r> {
 /// Who has what a snapshot wrote to.
 enum Held {
     /// We, or a mount on this host. With what keeps virtual machines from a block.
-    ByUs(Option<Reserved>),
+    ByUs(Option<Exclusive>),
     /// A virtual machine that promised not to write meanwhile.
     ByQuietGuest,
 }
@@ -91,7 +92,7 @@ impl Snapshotter {
 
     /// One transaction, and one small file. No virtual machine gets the block before the record says that it is
     /// committed; from then on [`Workshop::seal`](super::seal::Workshop::seal) sees to that.
-    fn commit_now(&self, request: Request<'_>, block: Option<Reserved>) -> Result<(), Error> {
+    fn commit_now(&self, request: Request<'_>, block: Option<Exclusive>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let mut committed = None;
         ledger.change(|index| {

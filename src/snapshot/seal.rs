@@ -7,11 +7,12 @@ use super::directory::WRITABLE_NAMES;
 use super::ledger::Ledger;
 use super::record::{Committed, Record, SnapshotId, Unsealed};
 use super::unshift::unshift;
-use crate::expose::block::{self, Holder, MountedBlock, Reserved};
+use crate::expose::block::{self, Holder, MountedBlock};
 use crate::expose::plan::Writable;
 use crate::image::tree::Tree;
 use crate::layer::{HashTree, LayerRecord, Staging, written};
 use crate::store::staging::StagingArea;
+use crate::sys::locks::Exclusive;
 
 /// What layers are made with.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Workshop {
     }
 
     /// Keeps virtual machines from a block while it is read.
-    fn reserve(&self, record: &Record, unsealed: &Unsealed) -> Result<Option<Reserved>, Error> {
+    fn reserve(&self, record: &Record, unsealed: &Unsealed) -> Result<Option<Exclusive>, Error> {
         if unsealed.writable != Writable::Block {
             return Ok(None);
         }

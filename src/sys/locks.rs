@@ -64,6 +64,30 @@ pub fn release(file: &File) -> io::Result<()> {
     set(file, libc::F_OFD_SETLK, libc::F_UNLCK)
 }
 
+/// A file with a lock as [`take`] gives it. Dropping this gives the lock up.
+#[derive(Debug)]
+pub struct Exclusive(File);
+
+impl Exclusive {
+    /// Takes the lock. None if somebody else holds one.
+    ///
+    /// # Errors
+    /// As [`take`].
+    pub fn new(file: File) -> io::Result<Option<Self>> {
+        Ok(match take(&file)? {
+            Taken::Now => Some(Self(file)),
+            Taken::ByAnother => None,
+        })
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // By name: a process that is being started has the descriptor, too, for a moment.
+        let _ = release(&self.0);
+    }
+}
+
 /// Changes our lock on the whole of `file` to one of this kind.
 fn set(file: &File, command: libc::c_int, kind: libc::c_int) -> io::Result<()> {
     let lock = whole_file(kind);

@@ -216,7 +216,7 @@ impl Containerd {
     #[must_use]
     pub fn run_container(&self, namespace: &str, snapshotter: &str) -> Run {
         // Other nodes run at the same time, with containers of the same name: they would share runc's usual directory, and
-        // their control group, which runc empties at the end of either.
+        // a control group, in which runc makes no container while there is a process.
         let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
         let group = format!("/{namespace}/{}-{number}", process::id());
         self.ctr(namespace)

@@ -112,7 +112,8 @@ fn total(layers: &[PathBuf]) -> Result<u64, Error> {
     layers.iter().map(|path| size(path)).sum()
 }
 
-fn size(path: &Path) -> Result<u64, Error> {
+/// Size of a file in bytes.
+pub(super) fn size(path: &Path) -> Result<u64, Error> {
     let found = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok(found.len())
 }

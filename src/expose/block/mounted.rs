@@ -17,7 +17,7 @@ use rustix::mount::{
 
 use super::{Error, ext4};
 use crate::store;
-use crate::sys::locks;
+use crate::sys::locks::{self, Exclusive};
 use crate::sys::loop_device::{Access, LoopDevice};
 
 /// Directory in a block that overlay writes to.
@@ -52,28 +52,15 @@ pub fn is_held(path: &Path) -> Result<bool, Error> {
     Ok(held.map_err(store::Error::io("look for locks on", path))?)
 }
 
-/// A writable block that no virtual machine gets as long as this lives, if its monitor locks what it opens.
-#[derive(Debug)]
-pub struct Reserved(File);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        // By name: a process that is being started has the descriptor, too, for a moment.
-        let _ = locks::release(&self.0);
-    }
-}
-
-/// Reserves the block `path`. None if a virtual machine has it, as [`is_held`] would tell.
+/// Reserves the block `path`: as long as the answer lives, no virtual machine gets it whose monitor locks what it opens.
+/// None if one has it, as [`is_held`] would tell.
 ///
 /// # Errors
 /// If it cannot be opened.
-pub fn reserve(path: &Path) -> Result<Option<Reserved>, Error> {
+pub fn reserve(path: &Path) -> Result<Option<Exclusive>, Error> {
     let file = File::options().read(true).write(true).open(path);
     let file = file.map_err(store::Error::io("open for writing", path))?;
-    match locks::take(&file).map_err(store::Error::io("lock", path))? {
-        locks::Taken::Now => Ok(Some(Reserved(file))),
-        locks::Taken::ByAnother => Ok(None),
-    }
+    Ok(Exclusive::new(file).map_err(store::Error::io("lock", path))?)
 }
 
 impl MountedBlock {

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::place::Closing;
 use super::specification::Identity;
 use super::{Error, Place, Role, Running, Wanted, tally};
 use crate::config::{LogFormat, LogLevel, LogSettings};
@@ -167,8 +166,8 @@ impl Exports {
     pub fn end_unless_connected(&self, id: &str) -> Result<Ending, Error> {
         let place = self.place(id);
         let closed = match place.close() {
-            Ok(Closing::Connected) => return Ok(Ending::Connected),
-            Ok(Closing::Closed(closed)) => Some(closed),
+            Ok(None) => return Ok(Ending::Connected),
+            Ok(closed) => closed,
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::store;
-use crate::sys::locks;
+use crate::sys::locks::Exclusive;
 
 /// The directory of all exports, below the root.
 pub const DIRECTORY: &str = "exports";
@@ -68,26 +68,6 @@ pub struct Owner {
     pub profile: String,
     /// The snapshot's key, as containerd gives it.
     pub key: String,
-}
-
-/// What came of an attempt to keep monitors from connecting.
-#[derive(Debug)]
-pub(super) enum Closing {
-    /// None is connected, and none connects as long as this lives.
-    Closed(Closed),
-    /// One is connected already.
-    Connected,
-}
-
-/// Keeps monitors from connecting.
-#[derive(Debug)]
-pub(super) struct Closed(File);
-
-impl Drop for Closed {
-    fn drop(&mut self) {
-        // By name: a process that is being started has the descriptor, too, for a moment.
-        let _ = locks::release(&self.0);
-    }
 }
 
 /// The directory of an export.
@@ -157,18 +137,15 @@ impl Place {
         self.open_or_create(CONNECTED_NAME)
     }
 
-    /// Keeps monitors from connecting.
+    /// Keeps monitors from connecting, as long as the answer lives. None if one is connected already.
     ///
     /// # Errors
     /// If it is not known whether one is connected: there is no process, or one of a release that does not tell.
-    pub(super) fn close(&self) -> Result<Closing, store::Error> {
+    pub(super) fn close(&self) -> Result<Option<Exclusive>, store::Error> {
         let path = self.directory.join(CONNECTED_NAME);
         let file =
             OpenOptions::new().read(true).write(true).open(&path).map_err(store::Error::io("open", &path))?;
-        match locks::take(&file).map_err(store::Error::io("lock", &path))? {
-            locks::Taken::Now => Ok(Closing::Closed(Closed(file))),
-            locks::Taken::ByAnother => Ok(Closing::Connected),
-        }
+        Exclusive::new(file).map_err(store::Error::io("lock", &path))
     }
 
     /// The file that the process writes into what it did, which is made if it is missing.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use virtio_queue::{Error, Queue};
+use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use super::device::Device;
@@ -31,7 +31,7 @@ impl Bare {
         memory: &GuestMemoryMmap,
         is_closing: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        queue::serve(&mut Silent(queue), memory, &self.0, is_closing)
+        serve(&mut Silent(queue), memory, &self.0, is_closing)
     }
 
     /// What its driver reads before anything else (`struct virtio_blk_config`), for that many queues.
@@ -44,6 +44,28 @@ impl Bare {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.0.counters)
+    }
+}
+
+/// Answers what is in a queue, until nothing is or `is_closing` says that nobody waits for answers any more.
+///
+/// # Errors
+/// As [`queue::answer_batch`].
+pub(super) fn serve(
+    ring: &mut dyn Ring,
+    memory: &GuestMemoryMmap,
+    device: &Device,
+    is_closing: &dyn Fn() -> bool,
+) -> Result<(), Error> {
+    loop {
+        while queue::answer_batch(ring, memory, device)? {
+            if is_closing() {
+                return Ok(());
+            }
+        }
+        if !ring.queue().enable_notification(memory)? {
+            return Ok(());
+        }
     }
 }
 

@@ -45,33 +45,11 @@ pub(super) trait Ring {
     fn notify(&self);
 }
 
-/// Answers what is in a queue, until nothing is or `is_closing` says that nobody waits for answers any more.
-///
-/// # Errors
-/// If the rings are not in the guest's memory, or say what cannot be. The queue is of no use then.
-pub(super) fn serve(
-    ring: &mut dyn Ring,
-    memory: &GuestMemoryMmap,
-    device: &Device,
-    is_closing: &dyn Fn() -> bool,
-) -> Result<(), Error> {
-    loop {
-        while answer_batch(ring, memory, device)? {
-            if is_closing() {
-                return Ok(());
-            }
-        }
-        if !ring.queue().enable_notification(memory)? {
-            return Ok(());
-        }
-    }
-}
-
 /// Answers what is in a queue now, and returns whether there was anything. The driver is woken if it asked for that, and
 /// need not notify us of more.
 ///
 /// # Errors
-/// As [`serve`].
+/// If the rings are not in the guest's memory, or say what cannot be. The queue is of no use then.
 pub(super) fn answer_batch(
     ring: &mut dyn Ring,
     memory: &GuestMemoryMmap,

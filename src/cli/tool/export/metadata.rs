@@ -1,11 +1,11 @@
 //! The merged metadata that is to be served: whether it is of the layers that are named, and what it is checked against.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use super::arguments::Export;
-use crate::cli::tool::device::resolved;
+use crate::cli::tool::device::{resolved, size};
 use crate::cli::tool::error::Error;
 use crate::expose::export::Metadata;
 use crate::image::digest::Digest;
@@ -59,11 +59,6 @@ fn header(path: &Path) -> Result<Header, Error> {
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let header = Header::read(&LayerFile::new(file));
     header.map_err(|source| Error::Image { path: path.to_owned(), source })
-}
-
-fn size(path: &Path) -> Result<u64, Error> {
-    let found = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    Ok(found.len())
 }
 
 /// The tree with this root hash over metadata and layers.

@@ -7,10 +7,10 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::expose::vhost_user::Disk;
 use crate::expose::vhost_user::counters::Counts;
 use crate::expose::vhost_user::device::Device;
-use crate::expose::vhost_user::queue::{self, Ring};
+use crate::expose::vhost_user::queue::Ring;
+use crate::expose::vhost_user::{Disk, bare};
 
 /// Entries of the queue, where its size does not matter.
 pub(super) const ENTRIES: u16 = 16;
@@ -128,7 +128,7 @@ impl Guest {
 
     pub(super) fn serve(&mut self) -> Result<(), Error> {
         let mut ring = Counted { queue: &mut self.queue, notified: &self.notified };
-        queue::serve(&mut ring, &self.memory, &self.device, &|| false)
+        bare::serve(&mut ring, &self.memory, &self.device, &|| false)
     }
 
     /// Offers the chain at descriptor 0, and returns how many bytes were written for it.
