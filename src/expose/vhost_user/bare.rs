@@ -58,7 +58,7 @@ pub(super) fn serve(
     is_closing: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
     loop {
-        while queue::answer_batch(ring, memory, device)? {
+        while queue::answer_batch(ring, memory, device)? > 0 {
             if is_closing() {
                 return Ok(());
             }

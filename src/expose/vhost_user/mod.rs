@@ -9,6 +9,7 @@
 //! * `request`, `segments`: what the guest asks for. * `device`: carrying it out. * `queue`: all of one queue.
 //!   None of them knows a socket. `pieces`: data in the guest's memory. `config_space`: what its driver reads.
 //! * `readers`: threads that take a part of large reads. `polling`: whether a thread looks at its queue before it sleeps.
+//!   `gathering`: whether it lets requests gather before it answers them.
 //! * [`Counters`]: what was done.
 //! * [`Bare`]: a disk for somebody else's transport.
 //! * `transport`: the socket, and one monitor after the other on it. [`Export`], [`Stop`].
@@ -19,6 +20,7 @@ mod counters;
 mod device;
 mod disk;
 mod error;
+mod gathering;
 mod pieces;
 mod polling;
 mod queue;

@@ -45,7 +45,7 @@ pub(super) trait Ring {
     fn notify(&self);
 }
 
-/// Answers what is in a queue now, and returns whether there was anything. The driver is woken if it asked for that, and
+/// Answers what is in a queue now, and returns how many requests that were. The driver is woken if it asked for that, and
 /// need not notify us of more.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub(super) fn answer_batch(
     ring: &mut dyn Ring,
     memory: &GuestMemoryMmap,
     device: &Device,
-) -> Result<bool, Error> {
+) -> Result<usize, Error> {
     ring.queue().disable_notification(memory)?;
     let mut pieces = Memory::default();
     let mut batch = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn answer_batch(
         }
     }
     answer_all(ring, memory, device, &batch, &mut pieces)?;
-    Ok(!batch.is_empty())
+    Ok(batch.len())
 }
 
 /// Whether a driver put something into a queue that was not read yet.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -13,6 +14,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventNotifier};
 
 use crate::expose::vhost_user::device::Device;
+use crate::expose::vhost_user::gathering::Gathering;
 use crate::expose::vhost_user::polling::Polling;
 use crate::expose::vhost_user::queue::{self, Ring};
 use crate::expose::vhost_user::{Error, config_space};
@@ -33,7 +35,14 @@ pub(super) struct Backend {
     exits: WorkerExits,
     is_closing: AtomicBool,
     /// Of each queue, for its thread.
-    polling: Box<[Mutex<Polling>]>,
+    habits: Box<[Mutex<Habits>]>,
+}
+
+/// What was learned of how a guest uses a queue.
+#[derive(Debug, Default)]
+struct Habits {
+    polling: Polling,
+    gathering: Gathering,
 }
 
 impl Backend {
@@ -41,8 +50,8 @@ impl Backend {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let exits =
             WorkerExits::new(queues.into()).map_err(Error::socket("make the events that end threads"))?;
-        let polling = (0..queues).map(|_| Mutex::default()).collect();
-        Ok(Self { device, queues, memory, exits, is_closing: AtomicBool::new(false), polling })
+        let habits = (0..queues).map(|_| Mutex::default()).collect();
+        Ok(Self { device, queues, memory, exits, is_closing: AtomicBool::new(false), habits })
     }
 
     /// The memory of the guest, which is none until the monitor has given some.
@@ -58,10 +67,20 @@ impl Backend {
     /// Answers what is in a queue, until its driver has to notify us of more.
     ///
     /// The ring is held for one batch of requests at a time: the monitor may want to change it between two.
-    fn serve(&self, ring: &VringMutex, polling: &mut Polling) -> Result<(), QueueError> {
-        polling.woken(Instant::now());
+    fn serve(&self, ring: &VringMutex, habits: &mut Habits) -> Result<(), QueueError> {
+        let Habits { polling, gathering } = habits;
+        let now = Instant::now();
+        polling.woken(now);
+        if let Some(pause) = gathering.woken(now) {
+            thread::sleep(pause);
+        }
         loop {
-            while self.answer_batch(ring)? {
+            loop {
+                let answered = self.answer_batch(ring)?;
+                if answered == 0 {
+                    break;
+                }
+                gathering.answered(answered, Instant::now());
                 if self.is_closing.load(Ordering::Acquire) {
                     return Ok(());
                 }
@@ -73,10 +92,10 @@ impl Backend {
         }
     }
 
-    fn answer_batch(&self, ring: &VringMutex) -> Result<bool, QueueError> {
+    fn answer_batch(&self, ring: &VringMutex) -> Result<usize, QueueError> {
         let mut ring = ring.get_mut();
         if !is_served(&ring) {
-            return Ok(false);
+            return Ok(0);
         }
         queue::answer_batch(&mut *ring, &self.memory.memory(), &self.device)
     }
@@ -170,9 +189,9 @@ impl VhostUserBackend for Backend {
         rings: &[VringMutex],
         thread: usize,
     ) -> io::Result<()> {
-        if let (Some(ring), Some(polling)) = (rings.get(usize::from(ring)), self.polling.get(thread)) {
-            let mut polling = polling.lock().unwrap_or_else(PoisonError::into_inner);
-            match self.serve(ring, &mut polling) {
+        if let (Some(ring), Some(habits)) = (rings.get(usize::from(ring)), self.habits.get(thread)) {
+            let mut habits = habits.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.serve(ring, &mut habits) {
                 Ok(()) | Err(QueueError::QueueNotReady) => {}
                 Err(error) => self.give_up(ring, &error),
             }
