@@ -61,7 +61,8 @@ impl Gathering {
             self.keep(Way::AtOnce);
         }
         self.window.begun.get_or_insert(now);
-        self.window.wakes += 1;
+        // A hostile guest may wake us without asking for anything.
+        self.window.wakes = self.window.wakes.saturating_add(1);
         (self.way == Way::Gathered).then_some(GATHER)
     }
 
@@ -72,7 +73,7 @@ impl Gathering {
         let Some(begun) = window.begun else { return };
         let took = now.duration_since(begun);
         window.requests = window.requests.saturating_add(u32::try_from(requests).unwrap_or(u32::MAX));
-        let is_alone = window.wakes >= FEW_WAKES && window.requests < 2 * window.wakes;
+        let is_alone = window.wakes >= FEW_WAKES && window.requests / 2 < window.wakes;
         let is_over = window.requests >= WINDOW;
         match self.to_beat {
             _ if self.way == Way::Gathered && is_alone => self.lose(),
