@@ -75,19 +75,18 @@ impl Backend {
             thread::sleep(pause);
         }
         loop {
-            loop {
-                let answered = self.answer_batch(ring)?;
-                if answered == 0 {
-                    break;
-                }
-                gathering.answered(answered, Instant::now());
-                if self.is_closing.load(Ordering::Acquire) {
+            match self.answer_batch(ring)? {
+                0 if polling.look(|| self.has_requests(ring))? || self.ask_for_notifications(ring)? => {}
+                0 => {
+                    polling.sleeps(Instant::now());
                     return Ok(());
                 }
-            }
-            if !polling.look(|| self.has_requests(ring))? && !self.ask_for_notifications(ring)? {
-                polling.sleeps(Instant::now());
-                return Ok(());
+                answered => {
+                    gathering.answered(answered, Instant::now());
+                    if self.is_closing.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
