@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::chain::Chain;
 use super::directory::Content;
-use super::index::{Below, Chain, Change};
+use super::index::{Below, Change};
 use super::record::{Active, Naming, Record, SnapshotId, State, is_extraction};
 use super::requested::{self, BLOCK_SIZES, DIRECTORY_SIZES};
 use super::settings::Profile;
@@ -112,12 +113,13 @@ impl Snapshotter {
         directory.publish(&ledger.directories.of(record.id))?;
         self.record_new(Arc::clone(&record), &chain, parent)?;
         self.attach_new(&record)?;
+        ledger.directories.stock.replenish(content);
         Ok(mounts)
     }
 
     /// What a new snapshot stands on. Waits until the layers of all committed snapshots below are made: a
     /// plan names them, and never changes.
-    fn sealed_chain(&self, profile: &str, parent: Option<&str>) -> Result<Chain, Error> {
+    fn sealed_chain(&self, profile: &str, parent: Option<&str>) -> Result<Arc<Chain>, Error> {
         loop {
             match self.inner.ledger.read(|index| index.below(profile, parent))? {
                 Below::Chain(chain) => return Ok(chain),
@@ -224,7 +226,7 @@ impl Snapshotter {
     }
 
     /// Makes the record of a directory that is in place, if all still is as it was looked up.
-    fn record_new(&self, record: Arc<Record>, chain: &Chain, parent: Option<&str>) -> Result<(), Error> {
+    fn record_new(&self, record: Arc<Record>, chain: &Arc<Chain>, parent: Option<&str>) -> Result<(), Error> {
         let ledger = &self.inner.ledger;
         let id = record.id;
         let written = Arc::clone(&record);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::record::{Active, Record, SnapshotId, State};
+use super::stock::Stock;
 use crate::expose::block::{self, BlockTemplates};
 use crate::expose::host::mounting;
 use crate::expose::overlay::{self, Owner};
@@ -33,12 +34,12 @@ pub(super) const WRITABLE_NAMES: [&str; 5] =
 #[derive(Debug)]
 pub(super) struct Directories {
     path: PathBuf,
-    templates: BlockTemplates,
+    pub(super) stock: Stock,
     pub(super) quotas: ProjectQuotas,
 }
 
 /// What lies in the directory of a new snapshot. Owners are those on the host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// Nothing but the record.
     Record,
@@ -77,6 +78,32 @@ impl Content {
     pub(super) fn block(size: u64, lower: &Lower, root: &RootAttributes) -> Self {
         Self::Block(size, on_host(lower, root), owner(lower))
     }
+
+    /// A new directory in `area` with this in it, and with room for a record.
+    ///
+    /// # Errors
+    /// If it cannot be made, or a block cannot be formatted.
+    pub(super) fn fill(
+        &self,
+        templates: &BlockTemplates,
+        area: &StagingArea,
+    ) -> Result<Scratch, super::Error> {
+        let scratch = area.scratch()?;
+        let directory = scratch.path();
+        match self {
+            Self::Record => {}
+            Self::Upper(root) => overlay::create_upper(&directory.join(UPPER_NAME), root)?,
+            Self::UpperAndWork(root, owner) => {
+                overlay::create_upper(&directory.join(UPPER_NAME), root)?;
+                overlay::create_work(&directory.join(WORK_NAME), *owner)?;
+            }
+            Self::Block(size, root, owner) => {
+                templates.create(&directory.join(BLOCK_NAME), *size, root, *owner, directory)?;
+            }
+        }
+        sidecar::reserve(&directory.join(RECORD_NAME))?;
+        Ok(scratch)
+    }
 }
 
 fn on_host(lower: &Lower, root: &RootAttributes) -> RootAttributes {
@@ -91,9 +118,9 @@ fn owner(lower: &Lower) -> Owner {
 
 impl Directories {
     /// Uses `path`, an existing directory.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, stock: Stock) -> Self {
         let quotas = ProjectQuotas::new(path.clone());
-        Self { path, templates: BlockTemplates::new(), quotas }
+        Self { path, stock, quotas }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -125,28 +152,17 @@ impl Directories {
         self.path.join(id.to_string())
     }
 
-    /// Fills a directory for a new snapshot, out of sight.
+    /// Makes a directory for a new snapshot, out of sight.
     pub(super) fn build(
         &self,
         record: &Record,
         content: &Content,
         staging: &StagingArea,
     ) -> Result<Scratch, super::Error> {
-        let scratch = staging.scratch()?;
+        let scratch = self.stock.take(content, staging)?;
         let directory = scratch.path();
-        match content {
-            Content::Record => {}
-            Content::Upper(root) => overlay::create_upper(&directory.join(UPPER_NAME), root)?,
-            Content::UpperAndWork(root, owner) => {
-                overlay::create_upper(&directory.join(UPPER_NAME), root)?;
-                overlay::create_work(&directory.join(WORK_NAME), *owner)?;
-            }
-            Content::Block(size, root, owner) => {
-                self.templates.create(&directory.join(BLOCK_NAME), *size, root, *owner, directory)?;
-            }
-        }
         self.limit(record, content, directory)?;
-        sidecar::create(&directory.join(RECORD_NAME), record, Durability::Relaxed)?;
+        sidecar::fill(&directory.join(RECORD_NAME), record)?;
         Ok(scratch)
     }
 

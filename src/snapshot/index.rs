@@ -5,9 +5,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Error;
+use super::chain::{Chain, Remembered};
 use super::record::{Record, SnapshotId, State};
 use crate::image::digest::Digest;
-use crate::layer::{LayerKey, LayerRecord, Recipe, RootAttributes};
+use crate::layer::{LayerKey, LayerRecord, Recipe};
 
 /// One change of one record. Those of one operation happen together.
 #[derive(Clone, Debug)]
@@ -24,21 +25,10 @@ pub(super) enum Change {
     RemoveLayer(LayerKey),
 }
 
-/// What a snapshot finds below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Chain {
-    /// Newest first.
-    pub(super) layers: Vec<LayerKey>,
-    /// Those with a dm-verity tree.
-    pub(super) verity: BTreeSet<LayerKey>,
-    /// Attributes of `/` as the newest layer that names it says.
-    pub(super) root: RootAttributes,
-}
-
 /// What can be told of the chain that a new snapshot would stand on.
 #[derive(Clone, Debug)]
 pub(super) enum Below {
-    Chain(Chain),
+    Chain(Arc<Chain>),
     /// The layer of this committed snapshot has to be made before.
     Unsealed(Arc<Record>),
 }
@@ -56,6 +46,8 @@ pub(super) struct Index {
     references: HashMap<LayerKey, usize>,
     /// Layers by compressed digest: one for each recipe that was followed. No entry means none.
     blobs: HashMap<Digest, BTreeSet<LayerKey>>,
+    /// The chains that new snapshots were put on.
+    chains: Remembered,
 }
 
 impl Index {
@@ -141,13 +133,26 @@ impl Index {
 
     /// What a new snapshot on `parent` finds below it.
     pub(super) fn below(&self, profile: &str, parent: Option<&str>) -> Result<Below, Error> {
-        let Some(parent) = parent else { return Ok(Below::Chain(Chain::default())) };
-        let mut chain = Chain::default();
-        let mut root = None;
-        let mut record = self.snapshot(profile, parent).ok_or_else(|| Error::ParentNotFound {
+        let Some(parent) = parent else { return Ok(Below::Chain(Arc::default())) };
+        let top = self.snapshot(profile, parent).ok_or_else(|| Error::ParentNotFound {
             profile: profile.to_owned(),
             parent: parent.to_owned(),
         })?;
+        if let Some(chain) = self.chains.get(top.id) {
+            return Ok(Below::Chain(chain));
+        }
+        let below = self.walk(top)?;
+        if let Below::Chain(chain) = &below {
+            self.chains.put(top.id, Arc::clone(chain));
+        }
+        Ok(below)
+    }
+
+    /// The chain of this snapshot and those below it.
+    fn walk(&self, top: &Arc<Record>) -> Result<Below, Error> {
+        let mut chain = Chain::default();
+        let mut root = None;
+        let mut record = top;
         loop {
             let name = &record.key;
             let key = match &record.state {
@@ -168,12 +173,12 @@ impl Index {
             let Some(next) = &record.parent else { break };
             // More links than snapshots are a circle, which only a damaged database can hold.
             record = self
-                .snapshot(profile, next)
+                .snapshot(&top.profile, next)
                 .filter(|_| chain.layers.len() <= self.snapshots.len())
                 .ok_or_else(|| Error::BrokenChain { name: name.clone(), parent: next.clone() })?;
         }
         chain.root = root.cloned().unwrap_or_default();
-        Ok(Below::Chain(chain))
+        Ok(Below::Chain(Arc::new(chain)))
     }
 
     /// The layers that no record names.
@@ -184,6 +189,14 @@ impl Index {
     /// The layers that no record names any more once `changes` are made.
     pub(super) fn released_by(&self, changes: &[Change]) -> Vec<LayerKey> {
         let mut deltas: BTreeMap<&LayerKey, isize> = BTreeMap::new();
+        let is_new = |change: &Change| match change {
+            Change::AddSnapshot(record) => self.by_id(record.id).is_none(),
+            _ => false,
+        };
+        // Most changes are one new snapshot, on layers that a hundred others name.
+        if changes.iter().all(is_new) {
+            return Vec::new();
+        }
         for change in changes {
             let (old, new) = match change {
                 Change::AddSnapshot(record) | Change::UpdateSnapshot(record) => {
@@ -211,7 +224,10 @@ impl Index {
                 self.remove_snapshot(record.id);
                 self.insert_snapshot(Arc::clone(record));
             }
-            Change::RemoveSnapshot(id) => self.remove_snapshot(*id),
+            Change::RemoveSnapshot(id) => {
+                self.chains.forget(*id);
+                self.remove_snapshot(*id);
+            }
             Change::AddLayer(record) | Change::UpdateLayer(record) => {
                 self.remove_layer(&record.key);
                 self.insert_layer(Arc::clone(record));
@@ -253,6 +269,7 @@ impl Index {
 
     fn remove_layer(&mut self, key: &LayerKey) {
         let Some(record) = self.layers.remove(key) else { return };
+        self.chains.forget_all();
         for blob in record.content().into_iter().flat_map(|content| &content.blobs) {
             if let Some(keys) = self.blobs.get_mut(blob) {
                 keys.remove(key);
@@ -299,5 +316,9 @@ impl Index {
         assert_eq!(self.children, fresh.children);
         assert_eq!(self.references, fresh.references);
         assert_eq!(self.blobs, fresh.blobs);
+        for (top, chain) in self.chains.all() {
+            let below = self.by_id(top).map(|record| fresh.walk(record).unwrap());
+            assert!(matches!(below, Some(Below::Chain(walked)) if walked == chain), "{chain:?}");
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::index::{Chain, Index};
+use super::chain::Chain;
+use super::index::Index;
 use super::ledger::Ledger;
 use super::recovery::{Missing, RecoveryReport};
 use super::settings::Profile;

@@ -4,9 +4,9 @@
 //!
 //! * [`model`]: what callers see of a snapshot; [`settings`]: what they may choose.
 //! * `record`: a snapshot's states and the steps between them, without any input or output.
-//! * `index`: all records in memory, with what is derived from them.
+//! * `index`: all records in memory, with what is derived from them; `chain`: what a snapshot stands on.
 //! * `ledger`: the one place where records change: memory, database and directories in step.
-//! * `directory`: what lies on disk for a snapshot; `keyed`: locks by key.
+//! * `directory`: what lies on disk for a snapshot; `stock`: directories that lie ready; `keyed`: locks by key.
 //! * `requested`: what the labels of a new snapshot ask for; `host`: what the daemon mounts for it;
 //!   `exported`: what it has served to a virtual machine.
 //! * `create`, `commit`, `layers`, `compare`: the operations that take more than a few lines.
@@ -19,6 +19,7 @@
 //! * [`lookup`]: the layers of snapshots, for tools beside the daemon.
 //! * `recovery`: from what a stop or a crash left to a consistent start.
 
+mod chain;
 mod commit;
 mod compare;
 mod create;
@@ -41,6 +42,7 @@ mod seal;
 mod sealing;
 pub mod settings;
 mod snapshotter;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod treeless;

@@ -22,6 +22,7 @@ use super::index::{Below, Change, Index};
 use super::ledger::{Ledger, batch};
 use super::record::{Record, SnapshotId, State};
 use super::settings::SnapshotSettings;
+use super::stock::{READY_NAME, Stock};
 use super::{Error, Kind};
 use super::{exported, host, merging};
 use crate::expose::export::{self, Exports, Launch};
@@ -120,7 +121,10 @@ pub(super) fn recover(
 ) -> Result<Recovered, Error> {
     let root = settings.root.as_path();
     let protection = settings.protection;
-    let directories = Directories::new(make_directory(&root.join("snapshots"))?);
+    let ready = StagingArea::new(make_directory(&root.join(READY_NAME))?);
+    // What lies there was made by an earlier start.
+    let stale = entries(ready.path())?;
+    let directories = Directories::new(make_directory(&root.join("snapshots"))?, Stock::start(ready)?);
     let shelf = Shelf::new(make_directory(&root.join(Shelf::DIRECTORY))?).with_protection(protection);
     let staging = StagingArea::new(make_directory(&root.join("staging"))?);
     if protection.fsverity && !has_fsverity(staging.path())? {
@@ -131,6 +135,7 @@ pub(super) fn recover(
     let chains = ChainShelf::open(make_directory(&root.join(ChainShelf::DIRECTORY))?)?;
     let mounts = LayerMounts::open(&make_directory(&root.join(MOUNTS_NAME))?, shelf.path(), chains.path())?;
     let trash = Trash::start(staging.clone(), mounting::detach)?;
+    stale.into_iter().for_each(|path| trash.delete(path));
     empty::place(&make_directory(&root.join(EMPTY_NAME))?, &staging, &trash)?;
     let exports = Exports::new(root.join(export::place::DIRECTORY), launch);
     let ledger = Ledger::new(index, store, directories, shelf, chains, mounts, trash, exports)
@@ -280,7 +285,7 @@ fn remake(ledger: &Ledger, staging: &StagingArea, record: &Record) -> bool {
     // A chain that is broken cannot be mounted, so there it does not matter how `/` would look.
     let below = ledger.read(|index| index.below(&record.profile, record.parent.as_deref()));
     let root = match below {
-        Ok(Below::Chain(chain)) => chain.root,
+        Ok(Below::Chain(chain)) => chain.root.clone(),
         Ok(Below::Unsealed(_)) | Err(_) => RootAttributes::default(),
     };
     let Some(content) = Content::without_block(&record.state, &root) else { return false };

@@ -32,8 +32,8 @@ pub const SCHEMA_VERSION: u64 = 4;
 /// Oldest version whose records are read as they are.
 const OLDEST_SCHEMA_VERSION: u64 = 1;
 
-/// All records are in the daemon's memory, so redb's own cache needs to hold little, in bytes.
-const CACHE_SIZE: usize = 16 << 20;
+/// All records are in the daemon's memory, so redb's own cache needs to hold little, in bytes: the pages of ten thousand.
+const CACHE_SIZE: usize = 32 << 20;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SCHEMA_VERSION_KEY: &str = "schema_version";

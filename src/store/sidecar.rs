@@ -29,7 +29,25 @@ pub enum Durability {
 /// # Errors
 /// If `path` exists, `value` has no JSON form, or the directory cannot be written. A part of the file may be there.
 pub fn create<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    fill(path, &encoded(path, value)?, durability)
+    write_new(path, &encoded(path, value)?, durability)
+}
+
+/// Makes the file `path` with nothing in it, which [`fill`] writes to later: to make a file takes longer than to write to one.
+///
+/// # Errors
+/// If `path` exists, or the directory cannot be written.
+pub fn reserve(path: &Path) -> Result<(), Error> {
+    File::create_new(path).map(drop).map_err(Error::io("create", path))
+}
+
+/// Writes `value` to a file that [`reserve`] made, in a directory that nobody reads before it is whole. Nothing is synchronised.
+///
+/// # Errors
+/// If `path` does not exist, `value` has no JSON form, or it cannot be written. A part of it may be there.
+pub fn fill<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let text = encoded(path, value)?;
+    let file = File::options().write(true).open(path).map_err(Error::io("open", path))?;
+    (&file).write_all(&text).map_err(Error::io("write", path))
 }
 
 /// Writes `value` to `path` so that a reader sees the old file or the new one, never a part.
@@ -39,7 +57,7 @@ pub fn create<T: Serialize>(path: &Path, value: &T, durability: Durability) -> R
 pub fn write<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
     let text = encoded(path, value)?;
     let temporary = temporary_name(path)?;
-    let written = fill(&temporary, &text, durability)
+    let written = write_new(&temporary, &text, durability)
         .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("rename to", path)));
     if written.is_err() {
         // The write's own error says more than one about the clean-up would.
@@ -71,7 +89,7 @@ fn temporary_name(path: &Path) -> Result<PathBuf, Error> {
     Ok(path.with_extension(format!("{unique}.tmp")))
 }
 
-fn fill(path: &Path, text: &[u8], durability: Durability) -> Result<(), Error> {
+fn write_new(path: &Path, text: &[u8], durability: Durability) -> Result<(), Error> {
     let mut file = File::create_new(path).map_err(Error::io("create", path))?;
     file.write_all(text).map_err(Error::io("write", path))?;
     match durability {
@@ -93,6 +111,17 @@ mod tests {
         assert!(create(&path, &vec![3], Durability::Relaxed).is_err());
         assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_reserved_is_filled_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reserved.json");
+        assert!(fill(&path, &1).is_err());
+        reserve(&path).unwrap();
+        assert!(reserve(&path).is_err());
+        fill(&path, &vec![1, 2]).unwrap();
+        assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn a_first_start_makes_the_directories_and_reports_nothing() {
     let (_, report) = Snapshotter::open(settings(&root.path().join("new/root"))).unwrap();
     assert_eq!(
         names_in(&root.path().join("new/root")),
-        ["chains", "empty", "layers", "metadata.redb", "mnt", "snapshots", "staging"]
+        ["chains", "empty", "layers", "metadata.redb", "mnt", "ready", "snapshots", "staging"]
             .map(str::to_owned)
             .into()
     );
@@ -47,6 +47,15 @@ fn a_quiet_restart_changes_and_reports_nothing() {
         !report.rebuilt && report.swept.is_empty() && report.missing.is_empty() && report.unswept.is_empty()
     );
     host.assert_consistent();
+}
+
+#[test]
+fn what_a_kill_leaves_ready_is_deleted() {
+    let host = chain_of_two();
+    let stale = "ready/00000000000000000000000000000000";
+    let host = host.restarted(|root| fs::create_dir_all(root.join(stale).join("fs")).unwrap());
+    host.assert_consistent();
+    assert!(!host.path(stale).exists());
 }
 
 #[test]

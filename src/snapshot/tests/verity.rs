@@ -10,7 +10,8 @@ use crate::error::{Classify, Kind};
 use crate::expose::mount::Mount;
 use crate::image::erofs::Superblock;
 use crate::layer::shelf::VERITY_NAME;
-use crate::layer::{Recipe, Verity};
+use crate::layer::{LayerRecord, Recipe, Verity};
+use crate::snapshot::index::{Below, Change};
 use crate::snapshot::{Error, Labels};
 
 /// A host with one layer with a tree and one without, whose profile has this mode.
@@ -82,6 +83,21 @@ fn plans_tell_of_trees_as_the_profile_says() {
     let other = root.join("empty/empty1-1/layer.erofs.dmverity");
     assert_eq!(verified(&empty), [nothing, other.to_str()]);
     host.assert_consistent();
+}
+
+#[test]
+fn a_chain_that_was_asked_for_is_told_anew_once_a_layer_is_another() {
+    let host = host(VerityMode::Off);
+    let ledger = &host.snapshotter.inner.ledger;
+    let with_tree = || match ledger.read(|index| index.below(DIR, Some("both"))).unwrap() {
+        Below::Chain(chain) => chain.verity.len(),
+        Below::Unsealed(record) => panic!("{record:?}"),
+    };
+    assert_eq!((with_tree(), with_tree()), (1, 1));
+    let layer = ledger.read(|index| index.layer(&Layer::with_tree("a").record().key).cloned()).unwrap();
+    let without = LayerRecord { verity: None, ..LayerRecord::clone(&layer) };
+    ledger.change(|_| Ok(vec![Change::UpdateLayer(without.into())])).unwrap();
+    assert_eq!(with_tree(), 0);
 }
 
 #[test]
