@@ -61,17 +61,23 @@ fn besiege_for(time: Duration, seed: u64) -> Result<()> {
     while begun.elapsed() < time {
         let target = targets[random.below(2)].as_mut().unwrap();
         let before = tally;
-        attack::run(&mut random, target.socket(), &mut tally).context("attack")?;
+        if let Err(error) = attack::run(&mut random, target.socket(), &mut tally) {
+            if !target.has_ended()? {
+                return Err(error.context("attack"));
+            }
+            ended += 1;
+            continue;
+        }
         attacks += 1;
         let vanished = tally.vanished > before.vanished;
         ended += u32::from(target.look(vanished)?);
         if attacks % HONEST_EVERY == 0 {
-            target.serves_still()?;
+            ended += u32::from(target.serves_still()?);
         }
     }
     for target in targets {
         let mut target = target?;
-        target.serves_still()?;
+        ended += u32::from(target.serves_still()?);
         target.check()?;
     }
     let honest = witness.finish()?;

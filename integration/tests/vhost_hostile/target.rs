@@ -41,6 +41,9 @@ pub(crate) struct Target {
     programs: PathBuf,
     directory: PathBuf,
     exporter: Exporter,
+    /// Memory was taken away under it since it last served an honest front-end. The threads of a connection end before
+    /// the next is served, but the signal may come at any time until then.
+    may_end: bool,
 }
 
 /// Bytes that are different for each seed.
@@ -57,7 +60,7 @@ impl Target {
             fs::write(directory.join(name), pattern(seed))?;
         }
         let exporter = export(programs, &directory, contents)?;
-        Ok(Self { contents, programs: programs.to_owned(), directory, exporter })
+        Ok(Self { contents, programs: programs.to_owned(), directory, exporter, may_end: false })
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -67,6 +70,7 @@ impl Target {
     /// Looks whether the exporter has survived an attack, and starts it again if not. It may have ended only if memory
     /// was taken away under it. Returns whether it had.
     pub(crate) fn look(&mut self, vanished: bool) -> Result<bool> {
+        self.may_end |= vanished;
         let begun = Instant::now();
         let status = loop {
             let status = self.exporter.ended()?;
@@ -76,20 +80,37 @@ impl Target {
             std::thread::sleep(PAUSE);
         };
         let Some(status) = status else { return Ok(false) };
-        if !vanished || status.signal() != Some(Signal::BUS.as_raw()) {
+        if !self.may_end || status.signal() != Some(Signal::BUS.as_raw()) {
             let log = fs::read_to_string(self.exporter.socket().with_extension("log"))?;
             bail!("the exporter of the {:?} ended with {status}: {log}", self.contents);
         }
         self.exporter = export(&self.programs, &self.directory, self.contents)?;
+        self.may_end = false;
         Ok(true)
     }
 
-    /// An honest front-end is served as if nothing had been.
-    pub(crate) fn serves_still(&mut self) -> Result<()> {
-        // A late signal for memory that is gone may still be on its way.
-        if self.exporter.ended()?.is_some() {
-            self.look(true)?;
+    /// Looks the same way when somebody was not served, which may be because the exporter ended just then of an attack before.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        self.look(self.may_end)
+    }
+
+    /// An honest front-end is served as if nothing had been. Returns whether the exporter had to be started again, as
+    /// [`Target::look`] does.
+    pub(crate) fn serves_still(&mut self) -> Result<bool> {
+        let mut is_new = false;
+        if let Err(error) = self.serves_one() {
+            is_new = self.has_ended()?;
+            if !is_new {
+                return Err(error);
+            }
+            self.serves_one()?;
         }
+        self.may_end = false;
+        self.holds_little()?;
+        Ok(is_new)
+    }
+
+    fn serves_one(&self) -> Result<()> {
         let mut driver =
             Driver::connect(self.socket(), Shape { queue_size: 16, depth: 1, request: REQUEST })?;
         ensure!(driver.capacity()? == BYTES as u64, "the disk has another size");
@@ -100,8 +121,7 @@ impl Target {
             let is_same = found == expected[offset..offset + REQUEST];
             ensure!(is_same || self.contents == Contents::Block, "the image has other bytes at {offset}");
         }
-        drop(driver);
-        self.holds_little()
+        Ok(())
     }
 
     /// It has not gathered memory, descriptors or threads.
