@@ -60,7 +60,7 @@ fn fill(staging: &StagingArea, layer: &EmptyLayer) -> Result<Scratch, Error> {
     file.write_all(&layer.file).map_err(Error::io("write", &path))?;
     file.sync_data().map_err(Error::io("sync", &path))?;
     let parameters = scratch.path().join(VERITY_NAME);
-    sidecar::create(&parameters, &verity(layer), sidecar::Durability::Synced)?;
+    sidecar::create(&parameters, &verity(layer))?;
     sync_directory(scratch.path())?;
     Ok(scratch)
 }

@@ -51,9 +51,9 @@ impl Staging {
         let record = LayerRecord { fsverity, ..record };
         let directory = self.scratch.path();
         if let Some(verity) = &record.verity {
-            sidecar::create(&directory.join(VERITY_NAME), verity, sidecar::Durability::Synced)?;
+            sidecar::create(&directory.join(VERITY_NAME), verity)?;
         }
-        sidecar::create(&directory.join(RECORD_NAME), &record, sidecar::Durability::Synced)?;
+        sidecar::create(&directory.join(RECORD_NAME), &record)?;
         if protection.immutable {
             protection::make_immutable(&image);
         }

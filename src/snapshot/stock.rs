@@ -7,6 +7,7 @@
 //! What is left there by a kill is nobody's, and deleted by the next start.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -44,6 +45,8 @@ struct Shared {
 struct Shelves {
     /// The one that was used last at the end.
     contents: VecDeque<(Content, Vec<Scratch>)>,
+    /// Of contents that were not asked for in a while.
+    unwanted: Vec<Scratch>,
     is_closed: bool,
 }
 
@@ -78,6 +81,12 @@ impl Stock {
         let known = shelves.contents.iter().position(|(known, _)| *known == content);
         let used = known.and_then(|index| shelves.contents.remove(index));
         shelves.contents.push_back(used.unwrap_or_else(|| (content, Vec::new())));
+        // Here and not in the thread: images choose contents, and it may be slow, or gone.
+        if shelves.contents.len() > MOST_CONTENTS
+            && let Some((_, ready)) = shelves.contents.pop_front()
+        {
+            shelves.unwanted.extend(ready);
+        }
         self.shared.changed.notify_one();
     }
 }
@@ -94,7 +103,6 @@ impl Drop for Stock {
 /// What there is to do.
 enum Task {
     Make(Content),
-    /// A content that was not asked for in a while.
     Delete(Vec<Scratch>),
 }
 
@@ -104,8 +112,8 @@ impl Shelves {
     }
 
     fn next_task(&mut self) -> Option<Task> {
-        if self.contents.len() > MOST_CONTENTS {
-            return self.contents.pop_front().map(|(_, ready)| Task::Delete(ready));
+        if !self.unwanted.is_empty() {
+            return Some(Task::Delete(mem::take(&mut self.unwanted)));
         }
         let wanting = self.contents.iter().rev().find(|(_, ready)| ready.len() < DEPTH);
         wanting.map(|(content, _)| Task::Make(content.clone()))
@@ -138,17 +146,10 @@ impl Shared {
         let made = content.fill(&self.templates, &self.area);
         let mut shelves = self.lock();
         match made {
-            Ok(scratch) => {
-                let unwanted = match shelves.of(content) {
-                    Some(ready) => {
-                        ready.push(scratch);
-                        None
-                    }
-                    None => Some(scratch),
-                };
-                drop(shelves);
-                drop(unwanted);
-            }
+            Ok(scratch) => match shelves.of(content) {
+                Some(ready) => ready.push(scratch),
+                None => shelves.unwanted.push(scratch),
+            },
             Err(error) => {
                 tracing::debug!(%error, "no directory can be made in advance");
                 shelves.contents.retain(|(known, _)| known != content);
@@ -223,6 +224,7 @@ mod tests {
         let place = Place::new();
         for mode in 0..6 {
             place.stock.replenish(upper(0o700 + mode));
+            assert!(place.stock.shared.lock().contents.len() <= MOST_CONTENTS);
         }
         place.wait_for(DEPTH * MOST_CONTENTS);
         let oldest = place.stock.take(&upper(0o700), &place.staging).unwrap();

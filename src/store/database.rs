@@ -32,7 +32,8 @@ pub const SCHEMA_VERSION: u64 = 4;
 /// Oldest version whose records are read as they are.
 const OLDEST_SCHEMA_VERSION: u64 = 1;
 
-/// All records are in the daemon's memory, so redb's own cache needs to hold little, in bytes: the pages of ten thousand.
+/// All records are in the daemon's memory, so redb's own cache needs to hold little, in bytes. The pages of ten
+/// thousand snapshots are some 16 MiB.
 const CACHE_SIZE: usize = 32 << 20;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

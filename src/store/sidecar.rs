@@ -24,12 +24,12 @@ pub enum Durability {
 }
 
 /// Writes `value` to the new file `path`, in a directory that nobody reads before it is whole. Where a
-/// directory is to be filled and then renamed, this saves a name and a rename for each file.
+/// directory is to be filled and then renamed, this saves a name and a rename for each file. Its data is on disk then; the caller syncs the directory.
 ///
 /// # Errors
 /// If `path` exists, `value` has no JSON form, or the directory cannot be written. A part of the file may be there.
-pub fn create<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
-    write_new(path, &encoded(path, value)?, durability)
+pub fn create<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    write_new(path, &encoded(path, value)?, Durability::Synced)
 }
 
 /// Makes the file `path` with nothing in it, which [`fill`] writes to later: to make a file takes longer than to write to one.
@@ -106,9 +106,9 @@ mod tests {
     fn what_is_created_is_read_and_never_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new.json");
-        create(&path, &vec![1, 2], Durability::Synced).unwrap();
+        create(&path, &vec![1, 2]).unwrap();
         assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
-        assert!(create(&path, &vec![3], Durability::Relaxed).is_err());
+        assert!(create(&path, &vec![3]).is_err());
         assert_eq!(read::<Vec<u8>>(&path).unwrap(), [1, 2]);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

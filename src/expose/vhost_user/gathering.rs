@@ -45,8 +45,9 @@ pub(super) struct Gathering {
     window: Window,
     /// When the last request was answered.
     answered: Option<Instant>,
-    /// Windows until the next trial, and between the one after it and that.
+    /// Windows until the next trial.
     until_trial: u32,
+    /// What that began at, after the last trial.
     between: u32,
     /// Windows in which several came at a time until they may gather. None while they may.
     needed: Option<u32>,

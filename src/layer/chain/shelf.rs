@@ -49,7 +49,7 @@ pub fn seal(scratch: Scratch, built: &Built, record: ChainRecord) -> Result<Seal
     if !built.tree.is_empty() {
         write_file(&directory.join(TREE_NAME), &built.tree)?;
     }
-    sidecar::create(&directory.join(RECORD_NAME), &record, sidecar::Durability::Synced)?;
+    sidecar::create(&directory.join(RECORD_NAME), &record)?;
     sync_directory(directory)?;
     Ok(Sealed { scratch, record })
 }
